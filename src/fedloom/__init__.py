@@ -1,0 +1,1 @@
+"""Federated learning for people who hold data that they may not share."""

@@ -1,0 +1,277 @@
+"""The protocols of the axes. A part is a frozen record; its state is a value handed in and out, never an attribute."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from .layout import Array, Layout, Vector
+from .metrics import Metrics
+from .rng import Streams
+from .state import State
+from .task import Federation, Member, Reply, Task
+from .update import Update
+
+M = TypeVar("M")  # one client's memory
+S = TypeVar("S")  # a server half's memory
+B = TypeVar("B")  # what a server half lets clients see
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs and targets of n examples: arrays whose first axis is the example.
+
+    Args:
+        inputs: shape `(n, …)`.
+        targets: shape `(n,)` (class numbers or values), or `(n, k)`.
+
+    >>> Examples(np.zeros((3, 2)), np.zeros(3)).size
+    3
+    """
+
+    inputs: Array
+    targets: Array
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self.targets)
+
+    def take(self, rows: Any) -> "Examples":
+        """Return those rows."""
+        return Examples(self.inputs[rows], self.targets[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """What one batch gives.
+
+    Args:
+        vector: mean gradient of the loss, of shape `(number of parameters,)`; the model may overwrite it next time.
+        loss: Σ of the examples' losses.
+        buffers: new values of the layout's buffers (BatchNorm statistics), which bypass the optimizer; may be empty.
+    """
+
+    vector: Array
+    loss: float
+    buffers: Array
+
+
+class Model(Protocol):
+    """What an adapter implements: mathematics on one flat vector. Parameters come first in its layout, then buffers."""
+
+    @property
+    def layout(self) -> Layout:
+        """How the vector is packed."""
+        ...
+
+    @property
+    def figures(self) -> frozenset[str]:
+        """Names of the figures that `evaluate` leads to, such as "accuracy"."""
+        ...
+
+    def init(self, streams: Streams) -> Vector:
+        """Return initial values, as NumPy."""
+        ...
+
+    def load(self, vector: Vector) -> Array:
+        """Return a copy in the model's own array type, to train in place; valid until the next `load`."""
+        ...
+
+    def read(self, x: Array) -> Vector:
+        """Return `x` as NumPy; may share memory."""
+        ...
+
+    def grad(self, x: Array, batch: Examples, streams: Streams) -> Gradient:
+        """Return the gradient at `x`."""
+        ...
+
+    def evaluate(self, x: Array, data: Examples) -> Metrics:
+        """Return sums over all of `data`."""
+        ...
+
+    def predict(self, x: Array, inputs: Array) -> Array:
+        """Return outputs as NumPy: class probabilities `(n, classes)`, or values `(n,)`."""
+        ...
+
+    def export(self, vector: Vector) -> dict[str, Array]:
+        """Return the arrays of a model file, by the names that the framework's own loader expects."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DpEvent:
+    """What a part does for differential privacy, as data for the accountant; not private unless it says otherwise."""
+
+    kind: str = "not private"
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+NOT_PRIVATE = DpEvent()
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a client's training gives back: δ in the payload's layout, examples trained on, metrics, new memory."""
+
+    delta: Vector
+    examples: int
+    metrics: Metrics
+    memory: Any = None
+
+
+class Local(Protocol[M]):
+    """What a client does with a model and its data."""
+
+    stacks: ClassVar[bool]  # can it train K clients at once?
+
+    def payload(self, layout: Layout) -> Layout:
+        """Return what travels, given the model's layout: leaves may stay home, blocks may come along."""
+        ...
+
+    def init(self, layout: Layout, initial: Vector) -> M:
+        """Return a new client's memory, given the model's layout and initial values."""
+        ...
+
+    def train(self, model: Model, start: Vector, data: Examples, memory: M, *, round: int, streams: Streams) -> Work:
+        """Train from `start` (payload's layout)."""
+        ...
+
+    def personal(self, layout: Layout, start: Vector, memory: M) -> Vector:
+        """Return what this client would deploy, in the model's layout: evaluation uses it."""
+        ...
+
+    def event(self) -> DpEvent:
+        """Describe example-level privacy."""
+        ...
+
+
+class Stage(Protocol[M, S, B]):
+    """What happens to an update on the road: the client's half and the server's half in one object."""
+
+    each: ClassVar[bool]  # must decode() see one client at a time?
+
+    def payload(self, layout: Layout) -> Layout:
+        """Return what travels, given what came in."""
+        ...
+
+    def init(self, layout: Layout) -> M:
+        """Return a new client's memory."""
+        ...
+
+    def start(self, layout: Layout) -> S:
+        """Return the server's first memory."""
+        ...
+
+    def public(self, server: S) -> B:
+        """Return the part of the server's memory that clients may see."""
+        ...
+
+    def encode(self, update: Update, memory: M, public: B, streams: Streams) -> tuple[Update, M]:
+        """Client half: δ, unweighted."""
+        ...
+
+    def decode(self, update: Update) -> Update:
+        """Server half, one client."""
+        ...
+
+    def finish(self, update: Update, server: S, streams: Streams) -> tuple[Update, S]:
+        """Server half, the sum."""
+        ...
+
+    def event(self) -> DpEvent:
+        """Describe the mechanism."""
+        ...
+
+
+class Weights(Protocol):
+    """How much a client counts."""
+
+    private: ClassVar[bool]  # do they tell something about a client's data?
+
+    def cap(self, members: Sequence[Member]) -> int:
+        """Return the public power of two that numbers of examples are divided by."""
+        ...
+
+    def weigh(self, name: str, examples: int, cap: int) -> float:
+        """Return w in (0, 1]."""
+        ...
+
+
+class Gather(Protocol):
+    """How a cohort's updates reach the server: plain, or as one hidden sum."""
+
+    hides: ClassVar[bool]
+
+    def collect(
+        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
+    ) -> Iterator[Reply]:
+        """Server half: yield replies until all are in or `close` returns no time left (None: no deadline)."""
+        ...
+
+    def answer(self, task: Task, prior: Any, work: Callable[[], Reply]) -> tuple[Reply, Any]:
+        """Client half; `prior` is the party's memory of this gather."""
+        ...
+
+
+class Aggregator(Protocol[S]):
+    """How many updates become one direction."""
+
+    each: ClassVar[bool]  # must it see single clients?
+
+    def zero(self, layout: Layout, members: int) -> S:
+        """Return the empty total, for a layout of sums and a federation of `members`."""
+        ...
+
+    def add(self, total: S, update: Update) -> S:
+        """Take one in; may write into `total`."""
+        ...
+
+    def sum(self, total: S) -> Update | None:
+        """Return the summed update for stages that finish on it; None if this aggregator makes no sum, or it is empty."""
+        ...
+
+    def finish(self, total: S, summed: Update | None) -> Vector | None:
+        """Return the mean delta in the payload's layout, as float64; None if nothing came."""
+        ...
+
+
+class Optimizer(Protocol[S]):
+    """How a vector moves against a gradient; the same classes serve clients and server, NumPy and other arrays."""
+
+    def init(self, params: Array) -> S:
+        """Return the first state, for vectors like `params`."""
+        ...
+
+    def step(self, params: Array, gradient: Array, state: S, *, scale: float = 1.0) -> tuple[Array, S]:
+        """Return the moved parameters and the next state; both may be written in place. `scale` times the rate."""
+        ...
+
+
+class Selector(Protocol):
+    """Who is asked."""
+
+    def pick(self, members: Sequence[Member], round: int, streams: Streams) -> Sequence[Member]:
+        """Return the cohort of a round."""
+        ...
+
+    def most(self, members: int) -> int:
+        """Return the largest possible cohort; raises `StrategyError` if so many members cannot be asked."""
+        ...
+
+    def event(self, inner: DpEvent) -> DpEvent:
+        """Describe the amplification by sampling."""
+        ...
+
+
+class Schedule(Protocol):
+    """When: the only loops over rounds."""
+
+    def check(self, cohort: int) -> None:
+        """Refuse a cohort that this schedule cannot be satisfied with."""
+        ...
+
+    def run(self, strategy: Any, federation: Federation, state: State) -> Iterator[State]:
+        """Yield the state after each closed round, for ever."""
+        ...

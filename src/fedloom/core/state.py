@@ -1,0 +1,86 @@
+"""The state of a run as a value: saved, restored and continued, it gives the same bits."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .errors import RunError
+from .layout import Layout, Leaf, Vector
+from .metrics import Metrics
+from .task import Fault
+from .tree import Tree
+
+VERSION = 1
+_KEPT = ("seed", "vector", "round", "dispatched", "optimizer", "stages", "stop")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What happened in one closed round.
+
+    Args:
+        round: counted from 1.
+        cohort: who was asked, in order of dispatch; `first` is the dispatch number of the first of them.
+        counted: dispatch numbers whose updates are in the sum, in the order of acceptance.
+        faults: what went wrong, and where.
+        training: pooled training metrics, as figures.
+        bytes_down, bytes_up: of models sent and updates received.
+        seconds: on the federation's clock.
+    """
+
+    round: int
+    first: int
+    cohort: tuple[str, ...]
+    counted: tuple[int, ...]
+    faults: tuple[Fault, ...] = ()
+    training: dict[str, float] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that the next round depends on.
+
+    Args:
+        seed: the app's.
+        layout: of `vector`: the payload (shared leaves and further blocks) without the weight.
+        vector: the shared vector, shape `(layout.size,)`.
+        round: rounds closed so far.
+        dispatched: tasks sent so far; the next has number `dispatched + 1`.
+        optimizer: the server optimizer's state, a tree.
+        stages: the stages' server memories, in order.
+        stop: the stopping rule's memory, a tree.
+        record: the last closed round.
+        metrics: the last evaluation, pooled; `sites` by name.
+    """
+
+    seed: int
+    layout: Layout
+    vector: Vector
+    round: int = 0
+    dispatched: int = 0
+    optimizer: Tree = None
+    stages: tuple[Tree, ...] = ()
+    stop: Tree = None
+    record: Record | None = None
+    metrics: Metrics | None = None
+    sites: dict[str, Metrics] = field(default_factory=dict)
+
+    def tree(self) -> Tree:
+        """Return what has to be stored to continue, as a tree; the records of the past are not part of it."""
+        leaves = [[x.name, x.shape, x.dtype, x.kind, x.bound, x.block] for x in self.layout.leaves]
+        kept = {name: getattr(self, name) for name in _KEPT}
+        return {"version": VERSION, "leaves": leaves, "cohort": self.layout.cohort, **kept}
+
+    @staticmethod
+    def of(tree: Tree) -> "State":
+        """Return the state that `tree` was made from; raises `RunError` for anything else."""
+        if not isinstance(tree, dict) or tree.get("version") != VERSION:
+            raise RunError(f"this is not a state of version {VERSION}; it was written by something else.")
+        leaves = tuple(Leaf(*row) for row in tree["leaves"])
+        return State(layout=Layout(leaves, tree["cohort"]), **{name: tree[name] for name in _KEPT})
+
+    def but(self, **changes: Any) -> "State":
+        """Return this state with some fields changed."""
+        return replace(self, **changes)

@@ -1,0 +1,187 @@
+"""The seam: what a coordinator asks, what a party answers, and the federation between them.
+
+Bodies are a closed union; a type that is not in it is refused. A party that fails answers with a `Fault`: failing is a
+value, and the schedule decides what it means.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .layout import Vector
+from .metrics import Metrics
+from .update import Update
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A party as the coordinator sees it: its name and how many training examples it declares."""
+
+    name: str
+    examples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Train:
+    """Train from `start` and send back an update.
+
+    Args:
+        round: counted from 1.
+        start: the shared vector, in the payload's layout.
+        layout: digest of the layout of the sum that the update will enter.
+        cap: public power of two that numbers of examples are divided by.
+        public: what each stage's server half lets clients see, in the order of the stages.
+    """
+
+    round: int
+    start: Vector
+    layout: str
+    cap: int
+    public: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluate:
+    """Measure the model on the party's own held-out examples; with `intervals`, bootstrap them that many times."""
+
+    start: Vector
+    intervals: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """Sum a statistic over the party's training rows: its columns' magnitudes, moments or squared deviations.
+
+    `what` names the statistic; `known` holds what earlier ones found, by column.
+    """
+
+    what: str
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepare:
+    """Turn rows into numbers with these statistics (by column); answered with `Ready`."""
+
+    statistics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The party's data is prepared: how many examples it trains on and how many it holds out."""
+
+    train: int
+    held_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A party did not do what it was asked.
+
+    Args:
+        site: who.
+        phase: while doing what: "train", "evaluate", "measure", "prepare", "wait", "admit".
+        error: the exception's class name.
+        message: what happened, in a sentence.
+        trace: function names and line numbers, without values or paths.
+    """
+
+    site: str
+    phase: str
+    error: str
+    message: str
+    trace: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A party's sums over its held-out examples, and bootstrap intervals (low, high) by figure if asked for."""
+
+    metrics: Metrics
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A party's encoded update and the sums of its training metrics."""
+
+    update: Update
+    metrics: Metrics
+
+
+TaskBody = Train | Evaluate | Measure | Prepare
+ReplyBody = Trained | Evaluated | Update | Ready | Fault
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A request to one party.
+
+    Args:
+        number: dispatch number, from which the party's random streams follow; a task sent again keeps it.
+        party: who is asked.
+        body: what is asked.
+        merge: may an engine or a relay add answers before passing them on?
+    """
+
+    number: int
+    party: str
+    body: TaskBody
+    merge: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """The answer to one task, or to several that were merged: `numbers` and `parties` name them all."""
+
+    numbers: tuple[int, ...]
+    parties: tuple[str, ...]
+    body: ReplyBody
+    seconds: float = 0.0
+
+
+class Party(Protocol):
+    """Anything that answers: a trainer, a relay, a holder of features."""
+
+    def answer(self, tasks: Sequence[Task]) -> Iterator[Reply]:
+        """Yield a reply for each task; an exception becomes a `Fault`."""
+        ...
+
+    def settle(self, numbers: Collection[int]) -> None:
+        """Learn which of its dispatches were counted in a closed round; only those move its memory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A ticket for the replies to one `send`."""
+
+    id: int
+
+
+class Federation(Protocol):
+    """The parties behind one seam: in process, a pool, a network. The app cannot tell."""
+
+    def members(self) -> Sequence[Member]:
+        """Who can be asked."""
+        ...
+
+    def now(self) -> float:
+        """Return seconds on the federation's clock; deadlines are measured on it."""
+        ...
+
+    def send(self, tasks: Sequence[Task]) -> Ask:
+        """Ask; returns at once."""
+        ...
+
+    def receive(self, ask: Ask, timeout_s: float | None) -> Reply | None:
+        """Return the next reply of this ask, or None when `timeout_s` has passed without one; None waits for ever."""
+        ...
+
+    def cancel(self, ask: Ask) -> None:
+        """Drop what has not been answered."""
+        ...
+
+    def settle(self, numbers: Collection[int]) -> None:
+        """Tell the parties that these dispatches were counted in a closed round; their memory moves now."""
+        ...

@@ -1,0 +1,58 @@
+"""Values to bytes and back without pickle: nested dicts, lists, tuples, arrays and scalars as JSON and named arrays.
+
+This is how a state, a client's memory or a message is stored: a JSON skeleton in which {"$array": key} stands for an
+array that lies beside it (in a safetensors file). Types are a closed set; anything else is refused.
+"""
+
+from typing import Any
+
+import numpy as np
+
+Tree = Any  # None, bool, int, float, str, ndarray, or list, tuple and dict[str, …] of such
+
+_MARKS = ("$array", "$tuple")
+
+
+def split(tree: Tree) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
+    """Return (what JSON can hold, the arrays by key). `join` undoes it.
+
+    >>> skeleton, arrays = split({"m": np.zeros(2), "steps": 3})
+    >>> skeleton
+    {'m': {'$array': '0'}, 'steps': 3}
+    >>> join(skeleton, arrays)
+    {'m': array([0., 0.]), 'steps': 3}
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+
+    def walk(value: Tree) -> Any:
+        match value:
+            case None | bool() | int() | float() | str():
+                return value
+            case np.ndarray():
+                arrays[key := str(len(arrays))] = np.ascontiguousarray(value)
+                return {"$array": key}
+            case np.generic():
+                return value.item()
+            case tuple():
+                return {"$tuple": [walk(item) for item in value]}
+            case list():
+                return [walk(item) for item in value]
+            case dict() if all(isinstance(key, str) and key not in _MARKS for key in value):
+                return {key: walk(item) for key, item in value.items()}
+        raise TypeError(f"cannot store a {type(value).__name__}; use dicts, lists, tuples, arrays, numbers or strings")
+
+    return walk(tree), arrays
+
+
+def join(skeleton: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
+    """Return the value that `split` took apart."""
+    match skeleton:
+        case {"$array": key}:
+            return arrays[key]
+        case {"$tuple": items}:
+            return tuple(join(item, arrays) for item in items)
+        case dict():
+            return {key: join(item, arrays) for key, item in skeleton.items()}
+        case list():
+            return [join(item, arrays) for item in skeleton]
+    return skeleton
