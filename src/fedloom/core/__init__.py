@@ -1,1 +1,1 @@
-"""The nouns: layouts, updates, tasks, states, random streams, and the protocols of the axes. NumPy and the standard library only."""
+"""The nouns, and the protocols of the axes: NumPy and the standard library only."""

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
-import numpy as np
-
 from .layout import Array, Layout, Vector
 from .metrics import Metrics
 from .rng import Streams
@@ -26,6 +24,7 @@ class Examples:
         inputs: shape `(n, …)`.
         targets: shape `(n,)` (class numbers or values), or `(n, k)`.
 
+    >>> import numpy as np
     >>> Examples(np.zeros((3, 2)), np.zeros(3)).size
     3
     """
@@ -41,6 +40,31 @@ class Examples:
     def take(self, rows: Any) -> "Examples":
         """Return those rows."""
         return Examples(self.inputs[rows], self.targets[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One party's examples: what it trains on, and what it holds out to measure on; either may be empty."""
+
+    train: Examples
+    held_out: Examples
+
+
+class Holding(Protocol):
+    """One party's raw rows, which never leave it: sums over them do."""
+
+    @property
+    def train_size(self) -> int:
+        """Number of rows to train on, as declared to the coordinator."""
+        ...
+
+    def measure(self, what: str, known: Mapping[str, Any]) -> Update:
+        """Return sums of the statistic `what` over the training rows' columns, given what is `known` by column."""
+        ...
+
+    def prepare(self, statistics: Mapping[str, Any]) -> Split:
+        """Return the rows as numbers; raises `DataError` for what the schema does not allow."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +253,7 @@ class Aggregator(Protocol[S]):
         ...
 
     def sum(self, total: S) -> Update | None:
-        """Return the summed update for stages that finish on it; None if this aggregator makes no sum, or it is empty."""
+        """Return the summed update, for stages that finish on it; None if there is none."""
         ...
 
     def finish(self, total: S, summed: Update | None) -> Vector | None:
