@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 SCORE_BINS = 4096  # of the histograms behind AUC: an error of at most 1/8192 where scores are spread
 
+LOWER_IS_BETTER = frozenset({"loss", "mae", "rmse"})
+
 
 @dataclass(frozen=True, eq=False)
 class Metrics:

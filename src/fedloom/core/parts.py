@@ -175,6 +175,7 @@ class Stage(Protocol[M, S, B]):
     """What happens to an update on the road: the client's half and the server's half in one object."""
 
     each: ClassVar[bool]  # must decode() see one client at a time?
+    sums: ClassVar[bool]  # does finish() change the sum?
 
     def payload(self, layout: Layout) -> Layout:
         """Return what travels, given what came in."""
@@ -201,7 +202,7 @@ class Stage(Protocol[M, S, B]):
         ...
 
     def finish(self, update: Update, server: S, streams: Streams) -> tuple[Update, S]:
-        """Server half, the sum."""
+        """Server half, the sum: change it, or return it as it is."""
         ...
 
     def event(self) -> DpEvent:
@@ -240,32 +241,29 @@ class Gather(Protocol):
 
 
 class Aggregator(Protocol[S]):
-    """How many updates become one direction."""
+    """How many updates become one direction. The empty total is None."""
 
-    each: ClassVar[bool]  # must it see single clients?
+    each: ClassVar[bool]  # must it see single clients? One that need not has an `Update` as its total
 
-    def zero(self, layout: Layout, members: int) -> S:
-        """Return the empty total, for a layout of sums and a federation of `members`."""
+    @property
+    def equal(self) -> bool:
+        """Is it only right when all clients weigh the same?"""
         ...
 
-    def add(self, total: S, update: Update) -> S:
+    def add(self, total: S | None, update: Update) -> S:
         """Take one in; may write into `total`."""
         ...
 
-    def sum(self, total: S) -> Update | None:
-        """Return the summed update, for stages that finish on it; None if there is none."""
-        ...
-
-    def finish(self, total: S, summed: Update | None) -> Vector | None:
-        """Return the mean delta in the payload's layout, as float64; None if nothing came."""
+    def finish(self, total: S, members: int) -> Vector:
+        """Return the mean delta in the payload's layout, as float64, for a federation of that many members."""
         ...
 
 
 class Optimizer(Protocol[S]):
     """How a vector moves against a gradient; the same classes serve clients and server, NumPy and other arrays."""
 
-    def init(self, params: Array) -> S:
-        """Return the first state, for vectors like `params`."""
+    def init(self, params: Array, layout: Layout) -> S:
+        """Return the first state, for vectors like `params`, which are packed by `layout`."""
         ...
 
     def step(self, params: Array, gradient: Array, state: S, *, scale: float = 1.0) -> tuple[Array, S]:
@@ -296,6 +294,6 @@ class Schedule(Protocol):
         """Refuse a cohort that this schedule cannot be satisfied with."""
         ...
 
-    def run(self, strategy: Any, federation: Federation, state: State) -> Iterator[State]:
-        """Yield the state after each closed round, for ever."""
+    def run(self, strategy: Any, terms: Any, federation: Federation, state: State) -> Iterator[State]:
+        """Yield the state after each closed round, for ever, given a `Strategy` and its `Terms`."""
         ...

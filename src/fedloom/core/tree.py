@@ -56,3 +56,15 @@ def join(skeleton: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
         case list():
             return [join(item, arrays) for item in skeleton]
     return skeleton
+
+
+def copied(tree: Tree) -> Tree:
+    """Return the same value with its arrays copied, to lend to somebody who writes.
+
+    >>> lent = copied(kept := {"m": np.zeros(1)})
+    >>> lent["m"] += 1
+    >>> kept
+    {'m': array([0.])}
+    """
+    skeleton, arrays = split(tree)
+    return join(skeleton, {key: array.copy() for key, array in arrays.items()})

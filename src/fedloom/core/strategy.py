@@ -1,0 +1,108 @@
+"""A strategy: one choice on each axis. What does not fit is refused when it is built, or when it meets the members."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import StrategyError
+from .layout import MODEL, Layout, Vector
+from .parts import Aggregator, Gather, Local, Optimizer, Schedule, Selector, Stage, Weights
+from .state import State
+from .task import Member
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A point in the product of the axes.
+
+    Args:
+        local: what a client does; weights: how much it counts; select: who is asked; stages: what happens on the road,
+            in the client's order; gather: how updates reach the server; aggregate: how many become one; optimizer: how
+            the server moves; schedule: when.
+
+    Raises `StrategyError` for parts that do not fit each other.
+    """
+
+    local: Local[Any]
+    weights: Weights
+    select: Selector
+    stages: tuple[Stage[Any, Any, Any], ...] = ()
+    gather: Gather
+    aggregate: Aggregator[Any]
+    optimizer: Optimizer[Any]
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        singles = [_name(stage) for stage in self.stages if stage.each]
+        if self.gather.hides and (singles or self.aggregate.each):
+            who = ", ".join([*singles, *([_name(self.aggregate)] if self.aggregate.each else [])])
+            raise StrategyError(
+                f"{_name(self.gather)} hides single clients, but {who} must see them; "
+                f"take Plain() to gather, or leave {who} out."
+            )
+        for before, after in zip(self.stages, self.stages[1:], strict=False):
+            if before.each and not after.each:
+                raise StrategyError(
+                    f"{_name(before)} is decoded one client at a time and {_name(after)} on the sum, so "
+                    f"{_name(before)} must come behind it: write stages=({_name(after)}(…), {_name(before)}(…))."
+                )
+        if self.aggregate.each and any(stage.sums for stage in self.stages):
+            last = next(_name(stage) for stage in self.stages if stage.sums)
+            raise StrategyError(
+                f"{last} works on a sum, but {_name(self.aggregate)} makes none; aggregate with Mean()."
+            )
+        if self.aggregate.equal and self.weights.private:
+            raise StrategyError(f"{_name(self.aggregate)} over all members needs weights=Equal().")
+
+    @property
+    def each(self) -> bool:
+        """Does the server have to decode every client's update by itself?"""
+        return any(stage.each for stage in self.stages)
+
+    @property
+    def merges(self) -> bool:
+        """May updates be added before the server sees them?"""
+        return not (self.each or self.aggregate.each)
+
+    def payload(self, layout: Layout) -> Layout:
+        """Return what travels, given the model's layout."""
+        travels = self.local.payload(layout)
+        for stage in self.stages:
+            travels = stage.payload(travels)
+        return travels
+
+    def bind(self, layout: Layout, members: Sequence[Member]) -> "Terms":
+        """Return what follows from a model and its members; raises `StrategyError` for what does not fit them."""
+        if not members:
+            raise StrategyError("the federation has no members; add clients, or check the partition.")
+        cohort = self.select.most(len(members))
+        self.schedule.check(cohort)
+        payload = self.payload(layout)
+        return Terms(layout, payload, payload.weighted(cohort), self.weights.cap(members))
+
+    def first(self, terms: "Terms", initial: Vector, seed: int) -> State:
+        """Return the state before round 1, from the model's initial values; further blocks start at zero."""
+        vector = np.zeros(terms.payload.size, terms.payload.dtype)
+        values = terms.model.unpack(initial)
+        for (name, leaf), place in zip(terms.payload.named(), terms.payload.unpack(vector).values(), strict=True):
+            if leaf.block == MODEL:
+                place[...] = values[name]
+        moments = self.optimizer.init(vector, terms.payload)
+        memories = tuple(stage.start(terms.payload) for stage in self.stages)
+        return State(seed, terms.payload, vector, optimizer=moments, stages=memories)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a strategy, a model and the members agree on: the layouts of the model, of the payload, of a sum; the cap."""
+
+    model: Layout
+    payload: Layout
+    total: Layout
+    cap: int
+
+
+def _name(part: object) -> str:
+    return type(part).__name__

@@ -1,0 +1,35 @@
+"""Updates as they are, one client at a time: the server sees each of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..core.task import Federation, Reply, Task
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No protection on the way beyond the transport's own; the coordinator can read every client's update."""
+
+    hides: ClassVar[bool] = False
+
+    def collect(
+        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
+    ) -> Iterator[Reply]:
+        """Yield replies as they come, until every task is answered or `close` says that no time is left."""
+        ask, waiting = federation.send(tasks), {task.number for task in tasks}
+        try:
+            while waiting:
+                left = close()
+                if left is not None and left <= 0:
+                    return
+                reply = federation.receive(ask, left)
+                if reply is not None:
+                    waiting -= set(reply.numbers)
+                    yield reply
+        finally:
+            federation.cancel(ask)
+
+    def answer(self, task: Task, prior: Any, work: Callable[[], Reply]) -> tuple[Reply, Any]:
+        """Do the work and send it as it is; there is nothing to remember."""
+        return work(), prior

@@ -1,0 +1,81 @@
+"""Leaves that stay home: personal layers, batch normalisation."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..core.errors import StrategyError
+from ..core.layout import Layout, Leaf, Vector
+from ..core.parts import DpEvent, Examples, Local, Model, Work
+from ..core.rng import Streams
+from ..core.tree import Tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtHome:
+    """Train with `local`, but some leaves are the client's own: never sent, never stored elsewhere.
+
+    FedPer keeps the last layers (Arivazhagan et al. 2019, arXiv 1912.00818v1, Algorithm 1), FedBN the batch
+    normalisation (Li et al., ICLR 2021, arXiv 2102.07623v2, Algorithm 1). A client's own leaves start at the app's
+    initial values and move only when its update was counted.
+
+    Args:
+        local: what to do; must send the plain model (`Sgd`, `Prox`, `Custom`).
+        leaves: shell patterns of the names that stay home, such as ("head.*",). Empty means batch normalisation: every
+            leaf of a module that has running statistics.
+    """
+
+    stacks: ClassVar[bool] = True
+    local: Local[Tree]
+    leaves: tuple[str, ...] = ()
+
+    def payload(self, layout: Layout) -> Layout:
+        """What is left of the model when the home leaves are taken out."""
+        home = {leaf.name for leaf in self._home(layout).leaves}
+        shared = layout.take(lambda leaf: leaf.name not in home)
+        if not shared.leaves:
+            raise StrategyError(f"nothing is left to share when {sorted(home)} stay home; name fewer leaves.")
+        if self.local.payload(shared) != shared:
+            raise StrategyError(f"{type(self.local).__name__} sends more than the model, so no leaf can stay home.")
+        return shared
+
+    def init(self, layout: Layout, initial: Vector) -> dict[str, Tree]:
+        """Return the client's own leaves and the inner memory."""
+        own = layout.unpack(initial)
+        home = {leaf.name: np.array(own[leaf.name]) for leaf in self._home(layout).leaves}
+        return {"home": home, "inner": self.local.init(layout, initial)}
+
+    def train(
+        self, model: Model, start: Vector, data: Examples, memory: dict[str, Any], *, round: int, streams: Streams
+    ) -> Work:
+        """Put the shared and the own leaves together, train, and take them apart."""
+        whole = self.personal(model.layout, start, memory)
+        work = self.local.train(model, whole, data, memory["inner"], round=round, streams=streams)
+        moved, delta = model.layout.unpack(whole + work.delta), model.layout.unpack(work.delta)
+        shared = self.payload(model.layout)
+        new = {"home": {name: np.array(moved[name]) for name in memory["home"]}, "inner": work.memory}
+        sent = shared.pack({leaf.name: delta[leaf.name] for leaf in shared.leaves})
+        return Work(sent, work.examples, work.metrics, new)
+
+    def personal(self, layout: Layout, start: Vector, memory: dict[str, Any]) -> Vector:
+        """Return the shared leaves of `start` with the client's own."""
+        return layout.pack(self.payload(layout).unpack(start) | memory["home"])
+
+    def event(self) -> DpEvent:
+        """As the inner work's."""
+        return self.local.event()
+
+    def _home(self, layout: Layout) -> Layout:
+        return layout.matching(self.leaves) if self.leaves else _batch_norm(layout)
+
+
+def _batch_norm(layout: Layout) -> Layout:
+    running = {leaf.name.removesuffix("running_mean") for leaf in layout.leaves if leaf.name.endswith("running_mean")}
+
+    def belongs(leaf: Leaf) -> bool:
+        return leaf.name.rpartition(".")[0] + "." in running or (leaf.name.rpartition(".")[0] == "" and "" in running)
+
+    if not running:
+        raise StrategyError("no batch normalisation was found; name the leaves that stay home, such as ('norm.*',).")
+    return layout.take(belongs)

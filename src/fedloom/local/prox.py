@@ -1,0 +1,58 @@
+"""FedProx's local work."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..core.errors import StrategyError
+from ..core.layout import MODEL, Array, Layout, Vector
+from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Work
+from ..core.rng import Streams
+from ..optimize.arrays import add
+from .sgd import Sgd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prox:
+    """Minimise F(w) + (μ/2)·‖w - start‖²: μ·(w - start) joins every gradient.
+
+    Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (arXiv 1812.06127v5), equation 2 and
+    Algorithm 2, with `sgd` as the γ-inexact solver. Clients that have less time are not modelled here.
+
+    Args:
+        mu: μ ≥ 0; 0 is plain local descent.
+        sgd: how to descend.
+    """
+
+    stacks: ClassVar[bool] = True
+    mu: float
+    sgd: Sgd = field(default_factory=Sgd)
+
+    def __post_init__(self) -> None:
+        if self.mu < 0:
+            raise StrategyError(f"Prox.mu must not be negative, got {self.mu}.")
+
+    def payload(self, layout: Layout) -> Layout:
+        """All of the model."""
+        return layout
+
+    def init(self, layout: Layout, initial: Vector) -> None:
+        """No memory."""
+
+    def train(self, model: Model, start: Vector, data: Examples, memory: None, *, round: int, streams: Streams) -> Work:
+        """Descend from `start`, held to it."""
+        anchor = model.load(start)[model.layout.block(MODEL, "parameter")]
+        anchor = anchor + 0  # a copy: `load` lends its memory to the next call
+
+        def pull(params: Array, gradient: Array) -> Array:
+            return add(add(gradient, params, self.mu), anchor, -self.mu)
+
+        done = self.sgd.descend(model, start, data, round=round, streams=streams, correct=pull)
+        return Work(done.vector - start, data.size, done.metrics)
+
+    def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
+        """The shared model."""
+        return start
+
+    def event(self) -> DpEvent:
+        """Not private."""
+        return NOT_PRIVATE

@@ -1,0 +1,149 @@
+"""Named algorithms: each is a choice on the axes, with its source. Adapt one with `dataclasses.replace`.
+
+Shared arguments: `sgd` is how a client descends; `cohort` who is asked: None everyone, a whole number so many clients
+drawn uniformly, a fraction that part of them.
+"""
+
+from dataclasses import replace
+
+from .aggregate import Mean, Median
+from .core.parts import Optimizer, Selector
+from .core.strategy import Strategy
+from .core.tree import Tree
+from .core.weights import ByExamples, Equal
+from .gather import Plain
+from .local import AtHome, Prox, Scaffold, Sgd
+from .local.scaffold import CONTROL
+from .optimize import Adagrad, Adam, Momentum, PerBlock, Step, Yogi
+from .schedule import Sync
+from .select import Everyone, Uniform
+
+Cohort = int | float | None
+
+
+def sgd(
+    lr: float = 0.1,
+    *,
+    epochs: int = 1,
+    batch_size: int | None = 32,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    steps: int | None = None,
+) -> Sgd:
+    """Return the usual local work in the usual words; see `Sgd` for all of it.
+
+    >>> sgd(0.05, batch_size=10).optimizer
+    Step(lr=0.05)
+    """
+    optimizer: Optimizer[Tree] = Momentum(lr, momentum) if momentum else Step(lr)
+    return Sgd(epochs=epochs, batch_size=batch_size, steps=steps, optimizer=optimizer, weight_decay=weight_decay)
+
+
+def selector(cohort: Cohort) -> Selector:
+    """Return who is asked: None everyone, a whole number of clients, or a fraction of them.
+
+    >>> selector(10)
+    Uniform(clients=10, fraction=None)
+    """
+    if cohort is None:
+        return Everyone()
+    return Uniform(clients=cohort) if isinstance(cohort, int) else Uniform(fraction=cohort)
+
+
+def fedavg(sgd: Sgd = Sgd(), *, cohort: Cohort = None) -> Strategy:
+    """Federated averaging: McMahan et al., AISTATS 2017 (arXiv 1602.05629v4), Algorithm 1.
+
+    >>> fedavg(cohort=10).select
+    Uniform(clients=10, fraction=None)
+    """
+    return Strategy(
+        local=sgd,
+        weights=ByExamples(),
+        select=selector(cohort),
+        gather=Plain(),
+        aggregate=Mean(),
+        optimizer=Step(1.0),
+        schedule=Sync(),
+    )
+
+
+def fedsgd(lr: float = 0.1, *, cohort: Cohort = None) -> Strategy:
+    """One step on all of a client's examples: McMahan et al. 2017, section 2, FederatedSGD (E = 1, B = ∞)."""
+    return fedavg(Sgd(batch_size=None, optimizer=Step(lr)), cohort=cohort)
+
+
+def fedavgm(sgd: Sgd = Sgd(), *, cohort: Cohort = None, server_lr: float = 1.0, beta: float = 0.9) -> Strategy:
+    """Server momentum: Hsu et al. 2019 (arXiv 1909.06335v1), section 4: v ← βv + Δw; w ← w - v."""
+    return replace(fedavg(sgd, cohort=cohort), optimizer=Momentum(server_lr, beta))
+
+
+def fedprox(sgd: Sgd = Sgd(), *, cohort: Cohort = None, mu: float = 0.01) -> Strategy:
+    """A proximal term holds clients to the shared model: Li et al., MLSys 2020 (arXiv 1812.06127v5), Algorithm 2.
+
+    There devices are drawn in proportion to their examples and averaged equally; here they are drawn uniformly and
+    weighted by examples, as in FedAvg and in the authors' code.
+    """
+    return replace(fedavg(sgd, cohort=cohort), local=Prox(mu=mu, sgd=sgd))
+
+
+def scaffold(sgd: Sgd = Sgd(), *, cohort: Cohort = None, server_lr: float = 1.0) -> Strategy:
+    """Control variates: Karimireddy et al., ICML 2020 (arXiv 1910.06378v4), Algorithm 1, option II.
+
+    Lines 16-17: x ← x + η_g·mean Δy over the cohort; c ← c + (|S|/N)·mean Δc, which is Σ Δc over all N members.
+    """
+    return replace(
+        fedavg(sgd, cohort=cohort),
+        local=Scaffold(sgd=sgd),
+        weights=Equal(),
+        aggregate=Mean(over={CONTROL: "members"}),
+        optimizer=PerBlock(Step(server_lr), {CONTROL: Step(1.0)}),
+    )
+
+
+def fedadagrad(
+    sgd: Sgd = Sgd(), *, cohort: Cohort = None, server_lr: float = 0.1, tau: float = 1e-3, beta1: float = 0.0
+) -> Strategy:
+    """Adaptive server: Reddi et al., ICLR 2021 (arXiv 2003.00295v5), Algorithm 2, FedAdagrad."""
+    return replace(fedavg(sgd, cohort=cohort), optimizer=Adagrad(server_lr, beta1, tau))
+
+
+def fedadam(
+    sgd: Sgd = Sgd(),
+    *,
+    cohort: Cohort = None,
+    server_lr: float = 0.1,
+    tau: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+) -> Strategy:
+    """Adaptive server: Reddi et al., ICLR 2021 (arXiv 2003.00295v5), Algorithm 2, FedAdam."""
+    return replace(fedavg(sgd, cohort=cohort), optimizer=Adam(server_lr, beta1, beta2, tau))
+
+
+def fedyogi(
+    sgd: Sgd = Sgd(),
+    *,
+    cohort: Cohort = None,
+    server_lr: float = 0.1,
+    tau: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+) -> Strategy:
+    """Adaptive server: Reddi et al., ICLR 2021 (arXiv 2003.00295v5), Algorithm 2, FedYogi."""
+    return replace(fedavg(sgd, cohort=cohort), optimizer=Yogi(server_lr, beta1, beta2, tau))
+
+
+def fedbn(sgd: Sgd = Sgd(), *, cohort: Cohort = None, leaves: tuple[str, ...] = ()) -> Strategy:
+    """Batch normalisation stays home: Li et al., ICLR 2021 (arXiv 2102.07623v2), Algorithm 1.
+
+    With `leaves` (shell patterns such as ("head.*",)) those stay home instead, which is FedPer (arXiv 1912.00818v1).
+    """
+    return replace(fedavg(sgd, cohort=cohort), local=AtHome(local=sgd, leaves=leaves))
+
+
+def median(sgd: Sgd = Sgd(), *, cohort: Cohort = None) -> Strategy:
+    """The coordinate-wise median: Yin et al., ICML 2018 (arXiv 1803.01498v2), Algorithm 1, option I; on deltas."""
+    return replace(fedavg(sgd, cohort=cohort), weights=Equal(), aggregate=Median())
+
+
+RECIPES = (fedavg, fedsgd, fedavgm, fedprox, scaffold, fedadam, fedyogi, fedadagrad, fedbn, median)

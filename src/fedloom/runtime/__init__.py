@@ -1,0 +1,1 @@
+"""The seam and its sides: parties that answer, federations that carry."""

@@ -1,0 +1,5 @@
+"""When: the only loops over rounds."""
+
+from .sync import Sync
+
+__all__ = ["Sync"]

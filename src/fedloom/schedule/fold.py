@@ -1,0 +1,112 @@
+"""One round's replies become one step of the server: what every schedule does between asking and moving."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import UpdateError
+from ..core.layout import MODEL, Layout
+from ..core.metrics import Metrics
+from ..core.metrics import total as sum_of
+from ..core.rng import Streams
+from ..core.state import State
+from ..core.strategy import Strategy
+from ..core.task import Fault, Reply, Trained
+from ..core.tree import copied
+from ..core.update import Update, verify, weigh
+
+
+@dataclass(eq=False)
+class Intake:
+    """The replies of one round as they come in: each task counts once, and what is not in order is a `Fault`.
+
+    The one mutable record of a round; it holds one sum (or, for an aggregator that must, single updates).
+    """
+
+    strategy: Strategy
+    layout: Layout
+    awaited: dict[int, str]  # dispatch number -> who was asked
+    total: Any = None
+    counted: list[int] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    training: list[tuple[int, Metrics]] = field(default_factory=list)
+    bytes_up: int = 0
+
+    def take(self, reply: Reply) -> None:
+        """Count a reply, or record why it does not count."""
+        site = ", ".join(reply.parties)
+        if isinstance(reply.body, Fault):
+            self.faults.append(reply.body)
+            self._answered(reply)
+            return
+        try:
+            self._admit(reply)
+        except UpdateError as error:
+            self.faults.append(Fault(site, "admit", type(error).__name__, str(error)))
+
+    def _admit(self, reply: Reply) -> None:
+        if not isinstance(reply.body, Trained):
+            raise UpdateError(f"expected a trained update, got {type(reply.body).__name__}; the reply is ignored.")
+        if not set(reply.numbers) <= set(self.awaited):
+            raise UpdateError(f"dispatch {reply.numbers} was not asked for, or was answered before; not counted again.")
+        self._answered(reply)
+        update = decoded(reply.body.update, self.strategy, self.layout)
+        self.total = self.strategy.aggregate.add(self.total, update)
+        self.counted.extend(reply.numbers)
+        self.training.append((reply.numbers[0], reply.body.metrics))
+        self.bytes_up += reply.body.update.size_bytes
+
+    def _answered(self, reply: Reply) -> None:
+        for number in reply.numbers:
+            self.awaited.pop(number, None)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Pooled training metrics, summed in order of dispatch."""
+        return sum_of(metrics for _, metrics in sorted(self.training, key=lambda pair: pair[0])).view()
+
+
+def decoded(update: Update, strategy: Strategy, layout: Layout) -> Update:
+    """Return what may be added: undo the stages for one client where that is their way, and check all of it."""
+    if not strategy.each:
+        return verify(update, layout)
+    weight = update.side.get("weight")
+    if not isinstance(weight, float) or update.count != 1:
+        raise UpdateError("an encoded update must come from one client, with its weight beside it.")
+    for stage in reversed(strategy.stages):
+        update = stage.decode(update)
+    return verify(weigh(update.vector, layout, weight), layout)
+
+
+def move(state: State, strategy: Strategy, intake: Intake, members: int, streams: Streams) -> State:
+    """Return the state after the server's step; without any update it is the same vector."""
+    if intake.total is None:
+        return state
+    total, memories = _finished(intake.total, strategy, state, streams)
+    direction = strategy.aggregate.finish(total, members)
+    vector, buffers = state.vector.copy(), state.layout.block(MODEL, "buffer")
+    averaged = vector[buffers] + direction[buffers]
+    direction[buffers] = 0
+    vector, memory = strategy.optimizer.step(vector, -direction, copied(state.optimizer))
+    vector[buffers] = averaged
+    return state.but(vector=vector, optimizer=memory, stages=memories)
+
+
+def _finished(total: Any, strategy: Strategy, state: State, streams: Streams) -> tuple[Any, tuple[Any, ...]]:
+    memories = list(state.stages)
+    if strategy.aggregate.each:
+        return total, tuple(memories)
+    for i in reversed(range(len(memories))):
+        total, memories[i] = strategy.stages[i].finish(total, memories[i], streams.child(i))
+    return total, tuple(memories)
+
+
+def publics(strategy: Strategy, state: State) -> tuple[Any, ...]:
+    """Return what each stage's server half lets clients see this round."""
+    return tuple(stage.public(memory) for stage, memory in zip(strategy.stages, state.stages, strict=True))
+
+
+def summary(faults: Sequence[Fault], most: int = 3) -> str:
+    """Return faults as one line for an error's text."""
+    lines = [f"{fault.site} ({fault.phase}): {fault.error}: {fault.message}" for fault in faults[:most]]
+    return "; ".join([*lines, f"and {len(faults) - most} more"] if len(faults) > most else lines) or "no faults"

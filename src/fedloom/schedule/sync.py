@@ -1,0 +1,94 @@
+"""Synchronous rounds: ask a cohort, wait, fold, move."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..core.errors import QuorumLost, StrategyError
+from ..core.rng import stream
+from ..core.state import Record, State
+from ..core.strategy import Strategy, Terms
+from ..core.task import Fault, Federation, Member, Task, Train
+from .fold import Intake, move, publics, summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sync:
+    """McMahan et al., AISTATS 2017 (arXiv 1602.05629v4), Algorithm 1: round by round.
+
+    Args:
+        quorum: how many of the cohort must be counted for a round to close: a number of clients, or a fraction in
+            (0, 1] of those asked. By default all: then a run that closes lost nobody.
+        deadline_s: seconds, on the federation's clock, after which a round closes with whoever answered; None waits
+            until everybody has answered or failed.
+    """
+
+    quorum: int | float = 1.0
+    deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.quorum, int)
+        if self.quorum <= 0 or (not whole and self.quorum > 1):
+            raise StrategyError(f"Sync.quorum must be a number of clients, or a fraction in (0, 1], got {self.quorum}.")
+        if self.deadline_s is not None and self.deadline_s <= 0:
+            raise StrategyError(f"Sync.deadline_s must be above 0 seconds, got {self.deadline_s}.")
+
+    def needed(self, asked: int) -> int:
+        """Return how many of so many must be counted.
+
+        >>> Sync(quorum=0.5).needed(5), Sync(quorum=4).needed(5)
+        (3, 4)
+        """
+        return self.quorum if isinstance(self.quorum, int) else math.ceil(self.quorum * asked - 1e-9)
+
+    def check(self, cohort: int) -> None:
+        """Refuse a quorum that no cohort can reach."""
+        if self.needed(cohort) > cohort:
+            raise StrategyError(
+                f"a quorum of {self.quorum} cannot be reached by a cohort of {cohort}; ask for at most {cohort}."
+            )
+
+    def run(self, strategy: Strategy, terms: Terms, federation: Federation, state: State) -> Iterator[State]:
+        """Yield the state after each closed round; raises `QuorumLost` when too few were counted."""
+        while True:
+            state = self._round(strategy, terms, federation, state)
+            yield state
+
+    def _round(self, strategy: Strategy, terms: Terms, federation: Federation, state: State) -> State:
+        number, began = state.round + 1, federation.now()
+        streams = stream(state.seed, f"round {number}")
+        cohort = strategy.select.pick(federation.members(), number, streams.child("select"))
+        tasks = _tasks(strategy, terms, state, cohort)
+        intake = Intake(strategy, terms.total, {task.number: task.party for task in tasks})
+        for reply in strategy.gather.collect(federation, tasks, lambda: self._left(federation.now() - began)):
+            intake.take(reply)
+        late = [Fault(site, "wait", "Deadline", f"no reply in {self.deadline_s} s") for site in intake.awaited.values()]
+        faults = (*intake.faults, *late)
+        if len(intake.counted) < self.needed(len(tasks)):
+            raise QuorumLost(
+                f"round {number}: {len(intake.counted)} of {len(tasks)} clients counted, {self.needed(len(tasks))} "
+                f"are needed; {summary(faults)}. Mend the sites, or set a smaller quorum."
+            )
+        moved = move(state, strategy, intake, len(federation.members()), streams.child("finish"))
+        federation.settle(intake.counted)
+        record = Record(
+            number,
+            state.dispatched + 1,
+            tuple(task.party for task in tasks),
+            tuple(intake.counted),
+            faults,
+            intake.figures,
+            state.vector.nbytes * len(tasks),
+            intake.bytes_up,
+            federation.now() - began,
+        )
+        return moved.but(round=number, dispatched=state.dispatched + len(tasks), record=record)
+
+    def _left(self, passed_s: float) -> float | None:
+        return None if self.deadline_s is None else self.deadline_s - passed_s
+
+
+def _tasks(strategy: Strategy, terms: Terms, state: State, cohort: Sequence[Member]) -> list[Task]:
+    body = Train(state.round + 1, state.vector, terms.total.digest, terms.cap, publics(strategy, state))
+    numbered = enumerate(cohort, start=state.dispatched + 1)
+    return [Task(number, member.name, body, strategy.merges) for number, member in numbered]
