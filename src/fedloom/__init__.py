@@ -1,1 +1,121 @@
 """Federated learning for people who hold data that they may not share."""
+
+from typing import TYPE_CHECKING, Any
+
+from .adapters.numpy import linear, logistic
+from .aggregate import Mean, Median
+from .app import App, Data
+from .core.errors import ConfigError, DataError, FedloomError, RunError, StrategyError, UpdateError
+from .core.layout import Layout, Leaf
+from .core.metrics import Metrics
+from .core.parts import Examples
+from .core.state import State
+from .core.strategy import Strategy
+from .core.update import Update
+from .core.weights import ByExamples, Equal, Given
+from .data.arrays import Arrays, Npz
+from .data.known import heart_disease, mnist, pneumonia_mnist, telco_churn
+from .data.partition import ByColumn, Dirichlet, Iid, Quantity, Shards, Whole
+from .data.schema import Column, Schema
+from .data.sources import Csv, SklearnSet
+from .gather import Plain
+from .local import AtHome, Custom, Prox, Scaffold, Sgd
+from .models import BuiltIn
+from .optimize import Adagrad, Adam, Constant, Cosine, Exponential, Momentum, PerBlock, Staircase, Step, Yogi
+from .recipes import fedadagrad, fedadam, fedavg, fedavgm, fedbn, fedprox, fedsgd, fedyogi, median, scaffold, sgd
+from .schedule import Sync
+from .select import Everyone, Poisson, Uniform
+from .session import run
+from .stages import Clip, Quantize
+from .stop import Stop
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .adapters.torch import torch_model
+
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "App",
+    "Arrays",
+    "AtHome",
+    "BuiltIn",
+    "ByColumn",
+    "ByExamples",
+    "Clip",
+    "Column",
+    "ConfigError",
+    "Constant",
+    "Cosine",
+    "Csv",
+    "Custom",
+    "Data",
+    "DataError",
+    "Dirichlet",
+    "Equal",
+    "Everyone",
+    "Examples",
+    "Exponential",
+    "FedloomError",
+    "Given",
+    "Iid",
+    "Layout",
+    "Leaf",
+    "Mean",
+    "Median",
+    "Metrics",
+    "Momentum",
+    "Npz",
+    "PerBlock",
+    "Plain",
+    "Poisson",
+    "Prox",
+    "Quantity",
+    "Quantize",
+    "RunError",
+    "Scaffold",
+    "Schema",
+    "Sgd",
+    "Shards",
+    "SklearnSet",
+    "Staircase",
+    "State",
+    "Step",
+    "Stop",
+    "Strategy",
+    "StrategyError",
+    "Sync",
+    "Uniform",
+    "Update",
+    "UpdateError",
+    "Whole",
+    "Yogi",
+    "__version__",
+    "fedadagrad",
+    "fedadam",
+    "fedavg",
+    "fedavgm",
+    "fedbn",
+    "fedprox",
+    "fedsgd",
+    "fedyogi",
+    "heart_disease",
+    "linear",
+    "logistic",
+    "median",
+    "mnist",
+    "pneumonia_mnist",
+    "run",
+    "scaffold",
+    "sgd",
+    "telco_churn",
+    "torch_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "torch_model":
+        raise AttributeError(f"module 'fedloom' has no attribute {name!r}")
+    from .adapters.torch import torch_model  # torch is loaded when it is first asked for
+
+    return torch_model

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from .layout import Array, Layout, Vector
 from .metrics import Metrics
@@ -82,6 +82,7 @@ class Gradient:
     buffers: Array
 
 
+@runtime_checkable
 class Model(Protocol):
     """What an adapter implements: mathematics on one flat vector. Parameters come first in its layout, then buffers."""
 

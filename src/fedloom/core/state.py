@@ -37,6 +37,10 @@ class Record:
     bytes_up: int = 0
     seconds: float = 0.0
 
+    def but(self, **changes: Any) -> "Record":
+        """Return this record with some fields changed."""
+        return replace(self, **changes)
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -52,7 +56,8 @@ class State:
         stages: the stages' server memories, in order.
         stop: the stopping rule's memory, a tree.
         record: the last closed round.
-        metrics: the last evaluation, pooled; `sites` by name.
+        metrics: this round's evaluation, pooled; `sites` by name; None if this round was not evaluated.
+        status: "running", or how the run ended; `reason` is a sentence.
     """
 
     seed: int
@@ -66,6 +71,8 @@ class State:
     record: Record | None = None
     metrics: Metrics | None = None
     sites: dict[str, Metrics] = field(default_factory=dict)
+    status: str = "running"
+    reason: str = ""
 
     def tree(self) -> Tree:
         """Return what has to be stored to continue, as a tree; the records of the past are not part of it."""

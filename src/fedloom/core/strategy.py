@@ -96,7 +96,7 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a strategy, a model and the members agree on: the layouts of the model, of the payload, of a sum; the cap."""
+    """What strategy, model and members agree on: layouts of the model, of the payload, of a sum; and the cap."""
 
     model: Layout
     payload: Layout

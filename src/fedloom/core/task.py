@@ -4,8 +4,8 @@ Bodies are a closed union; a type that is not in it is refused. A party that fai
 value, and the schedule decides what it means.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .layout import Vector
@@ -95,10 +95,10 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """A party's sums over its held-out examples, and bootstrap intervals (low, high) by figure if asked for."""
+    """A party's sums over its held-out examples, and bootstrap estimates (value, low, high) by figure if asked for."""
 
     metrics: Metrics
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,3 +185,24 @@ class Federation(Protocol):
     def settle(self, numbers: Collection[int]) -> None:
         """Tell the parties that these dispatches were counted in a closed round; their memory moves now."""
         ...
+
+
+def ask_all(
+    federation: Federation, names: Iterable[str], body: TaskBody, timeout_s: float | None = None
+) -> list[Reply]:
+    """Return the replies of these members to one question that does not train, in the order of `names`.
+
+    Who does not answer in time (seconds on the federation's clock) is in the list as a `Fault`.
+    """
+    tasks = [Task(number, name, body) for number, name in enumerate(names, start=1)]
+    ask, began, replies = federation.send(tasks), federation.now(), {}
+    while len(replies) < len(tasks):
+        left = None if timeout_s is None else timeout_s - (federation.now() - began)
+        reply = federation.receive(ask, left) if left is None or left > 0 else None
+        if reply is None:
+            break
+        replies[reply.numbers[0]] = reply
+    federation.cancel(ask)
+    silent = Fault("", "wait", "Deadline", f"no reply in {timeout_s} s")
+    missing = {t.number: Reply((t.number,), (t.party,), replace(silent, site=t.party)) for t in tasks}
+    return [replies.get(task.number, missing[task.number]) for task in tasks]

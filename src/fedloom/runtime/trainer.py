@@ -16,7 +16,7 @@ from ..core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Ready, Rep
 from ..core.tree import Tree
 from ..core.update import Update, weigh
 
-Intervals = Callable[[Model, Vector, Examples, int, int], Mapping[str, tuple[float, float]]]
+Intervals = Callable[[Model, Vector, Examples, int, int], Mapping[str, tuple[float, float, float]]]
 
 
 @dataclass(eq=False)

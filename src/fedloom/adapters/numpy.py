@@ -1,0 +1,179 @@
+"""Linear and logistic regression in NumPy alone: convex models that need no framework."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError, LayoutMismatch
+from ..core.layout import Array, Layout, Leaf, Vector
+from ..core.metrics import Metrics
+from ..core.parts import Examples, Gradient
+from ..core.rng import Streams
+from .losses import LOSSES, RANKED, Floats, class_numbers, sigmoid, softmax
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Outputs z = X·Wᵀ + b under a named loss; made by `linear` or `logistic`.
+
+    Leaves "weight" `(outputs, inputs)` and "bias" `(outputs,)` have the names and shapes of `torch.nn.Linear`, so
+    that is what an exported file loads into. Inputs of any shape `(n, …)` are flattened to `(n, inputs)`.
+    """
+
+    inputs: int
+    outputs: int
+    loss: str
+    l2: float = 0.0
+    bound: float = 16.0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.inputs < 1 or self.outputs < 1:
+            raise ConfigError(f"a model needs inputs and outputs, got inputs={self.inputs}, outputs={self.outputs}.")
+        if not 0 <= self.l2 < np.inf:
+            raise ConfigError(f"l2 must be zero or positive, got {self.l2}.")
+        if self.dtype not in ("float32", "float64"):
+            raise ConfigError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}.")
+
+    @property
+    def layout(self) -> Layout:
+        """How the vector is packed: weight, then bias."""
+        weight = Leaf("weight", (self.outputs, self.inputs), self.dtype, bound=self.bound)
+        return Layout((weight, Leaf("bias", (self.outputs,), self.dtype, bound=self.bound)))
+
+    @property
+    def figures(self) -> frozenset[str]:
+        """Names of the figures that `evaluate` leads to."""
+        two = self.loss == "cross_entropy" and self.outputs == 2
+        return LOSSES[self.loss].figures | (RANKED if two else frozenset())
+
+    def init(self, streams: Streams) -> Vector:
+        """Return zeros."""
+        return np.zeros((self.inputs + 1) * self.outputs, self.dtype)
+
+    def load(self, vector: Vector) -> Array:
+        """Return a copy, to train in place; raises `LayoutMismatch`."""
+        if np.shape(vector) != (self.layout.size,):
+            raise LayoutMismatch(f"the model has {self.layout.size} values, got shape {np.shape(vector)}.")
+        return np.array(vector, self.dtype)
+
+    def read(self, x: Array) -> Vector:
+        """Return `x` itself."""
+        return np.asarray(x)
+
+    def grad(self, x: Array, batch: Examples, streams: Streams) -> Gradient:
+        """Return the mean gradient Rᵀ·X/n + l2·W, R = ∂loss/∂z; `loss` is without the penalty. An empty batch: l2·W."""
+        inputs, x = self._rows(batch.inputs), np.asarray(x)
+        gradient = np.zeros(x.shape, x.dtype)
+        weight, bias = self._parts(gradient)
+        np.multiply(self._parts(x)[0], self.l2, out=weight)
+        if batch.size == 0:
+            return Gradient(gradient, 0.0, x[:0])
+        with np.errstate(invalid="ignore", over="ignore"):
+            outputs = self._outputs(x, inputs)
+            losses = LOSSES[self.loss].each(outputs, batch.targets)
+            slope = _SLOPES[self.loss](outputs, np.asarray(batch.targets)) / x.dtype.type(batch.size)
+            weight += slope.T @ inputs
+            bias += slope.sum(axis=0)
+        return Gradient(gradient, float(losses.sum(dtype=np.float64)), x[:0])
+
+    def evaluate(self, x: Array, data: Examples) -> Metrics:
+        """Return sums over all of `data`."""
+        if data.size == 0:
+            return Metrics({"examples": 0})
+        with np.errstate(invalid="ignore", over="ignore"):
+            outputs = self._outputs(np.asarray(x), self._rows(data.inputs))
+        return LOSSES[self.loss].metrics(outputs, data.targets)
+
+    def predict(self, x: Array, inputs: Array) -> Array:
+        """Return class probabilities `(n, classes)`, or values `(n,)`."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return LOSSES[self.loss].predict(self._outputs(np.asarray(x), self._rows(inputs)))
+
+    def export(self, vector: Vector) -> dict[str, Array]:
+        """Return "weight" and "bias", as `torch.nn.Linear` names and shapes them."""
+        return self.layout.unpack(np.array(vector, self.dtype))
+
+    def _rows(self, inputs: Array) -> Floats:
+        inputs = np.asarray(inputs)
+        if inputs.size != len(inputs) * self.inputs:
+            raise ConfigError(f"this model takes {self.inputs} inputs for each example, got shape {inputs.shape}.")
+        return np.asarray(inputs.reshape(len(inputs), self.inputs), self.dtype)
+
+    def _parts(self, x: Array) -> tuple[Array, Array]:
+        cut = self.inputs * self.outputs
+        return x[:cut].reshape(self.outputs, self.inputs), x[cut:]
+
+    def _outputs(self, x: Array, inputs: Floats) -> Floats:
+        weight, bias = self._parts(x)
+        return np.asarray(inputs @ weight.T + bias)
+
+
+def linear(inputs: int, bound: float = 16.0, *, dtype: str = "float32") -> LinearModel:
+    """Return linear regression: loss (w·x + b - target)², without a half.
+
+    Args:
+        inputs: number of features; arrays `(n, …)` are flattened to it.
+        bound: largest |weight·δ| that one client may contribute to any element.
+        dtype: "float32" or "float64".
+
+    >>> from fedloom.core.rng import stream
+    >>> model = linear(2)
+    >>> x = model.load([1.0, 2.0, 0.5])
+    >>> model.predict(x, np.array([[1.0, 1.0]])).tolist()
+    [3.5]
+    >>> model.grad(x, Examples(np.array([[1.0, 1.0]]), np.array([3.0])), stream(0, 1)).vector.tolist()
+    [1.0, 1.0, 1.0]
+    """
+    return LinearModel(inputs, 1, "mse", bound=bound, dtype=dtype)
+
+
+def logistic(
+    inputs: int, classes: int = 2, l2: float = 0.0, *, bound: float = 16.0, dtype: str = "float32"
+) -> LinearModel:
+    """Return logistic regression: a single logit for two classes, softmax for more; the mean loss + l2/2·‖W‖².
+
+    The bias is not penalised. scikit-learn's `C` for n examples is 1/(n·l2).
+
+    Args:
+        inputs: number of features; arrays `(n, …)` are flattened to it.
+        classes: number of classes; targets are 0 to classes - 1.
+        l2: strength of the penalty, zero or positive.
+        bound: largest |weight·δ| that one client may contribute to any element.
+        dtype: "float32" or "float64".
+
+    >>> logistic(4).layout.size, logistic(4, classes=3).layout.size
+    (5, 15)
+    >>> model = logistic(1)
+    >>> model.predict(model.load([0.0, 0.0]), np.zeros((1, 1))).tolist()
+    [[0.5, 0.5]]
+    """
+    if classes < 2:
+        raise ConfigError(f"logistic regression needs two classes or more, got classes={classes}.")
+    if classes == 2:
+        return LinearModel(inputs, 1, "binary_cross_entropy", l2, bound, dtype)
+    return LinearModel(inputs, classes, "cross_entropy", l2, bound, dtype)
+
+
+def _slope_classes(logits: Floats, targets: NDArray[Any]) -> Floats:
+    slope = softmax(logits)
+    slope[np.arange(len(targets)), class_numbers(targets)] -= 1
+    return slope
+
+
+def _slope_pair(logits: Floats, targets: NDArray[Any]) -> Floats:
+    return np.asarray(sigmoid(logits) - targets.reshape(logits.shape).astype(logits.dtype))
+
+
+def _slope_values(values: Floats, targets: NDArray[Any]) -> Floats:
+    return np.asarray(2 * (values - targets.reshape(values.shape).astype(values.dtype)))
+
+
+_SLOPES: dict[str, Callable[[Floats, NDArray[Any]], Floats]] = {
+    "cross_entropy": _slope_classes,
+    "binary_cross_entropy": _slope_pair,
+    "mse": _slope_values,
+}

@@ -1,0 +1,60 @@
+"""What an app *is*, as text and as a digest: two apps with one digest train alike.
+
+Settings are written in canonical form; functions and classes by the text of their source; arrays by their hash. Where
+rows lie and who holds them is not part of it, so that a simulation and a federation of the same app agree.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from .core.parts import Model
+
+HIDDEN = frozenset({"partition", "path", "test_path"})  # who holds what, and where
+
+
+def described(value: Any) -> Any:
+    """Return a value as JSON can hold it, the same in every process.
+
+    >>> from fedloom.optimize import Step
+    >>> described(Step(0.5))
+    {'Step': {'lr': 0.5}}
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if value == value and abs(value) != float("inf") else repr(value)
+        case np.ndarray():
+            return {"array": sha256(np.ascontiguousarray(value).tobytes()).hexdigest(), "shape": list(value.shape)}
+        case PurePath():
+            return "path"
+        case Mapping():
+            return {str(key): described(item) for key, item in sorted(value.items())}
+        case list() | tuple() | set() | frozenset():
+            return [described(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Model) and not isinstance(value, type):
+        return {"model": value.layout.digest, "figures": sorted(value.figures)}
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = {f.name: described(getattr(value, f.name)) for f in fields(value) if f.init and f.name not in HIDDEN}
+        return {type(value).__name__: inner}
+    return {"code": _source(value)}
+
+
+def digest(value: Any) -> str:
+    """Return SHA-256 over the description, hexadecimal."""
+    return sha256(json.dumps(described(value), sort_keys=True).encode()).hexdigest()
+
+
+def _source(value: Any) -> str:
+    try:
+        text = inspect.getsource(value if inspect.isroutine(value) or inspect.isclass(value) else type(value))
+    except (OSError, TypeError):
+        text = f"{type(value).__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,54 @@
+"""What a run says, as values for `--json`, the journal and the report; docs/events.md is their schema."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from .core.metrics import Metrics
+from .core.state import State
+
+EPSILON = "infinity"  # no part of this version is differentially private, and that is said, not left blank
+
+
+def round_event(state: State) -> dict[str, Any]:
+    """Return the event of the round that `state` closes; figures are missing in rounds that were not evaluated."""
+    record = state.record
+    assert record is not None, "a state that closes a round has its record"
+    event: dict[str, Any] = {"event": "round", "round": state.round}
+    if state.metrics is not None:
+        event |= measured(state)
+    return event | {
+        "training": figures(record.training),
+        "cohort": list(record.cohort),
+        "counted": len(record.counted),
+        "bytes_down": record.bytes_down,
+        "bytes_up": record.bytes_up,
+        "seconds": round(record.seconds, 6),
+        "epsilon": EPSILON,
+        "faults": [asdict(fault) | {"trace": list(fault.trace)} for fault in record.faults],
+    }
+
+
+def end_event(state: State, run: str | None, model: str | None, sha256: str | None) -> dict[str, Any]:
+    """Return the last event of a run."""
+    event: dict[str, Any] = {"event": "end", "run": run, "status": state.status, "reason": state.reason}
+    event |= {"rounds": state.round, "metrics": {}, "sites": {}}
+    if state.metrics is not None:
+        event |= measured(state)
+    return event | {"epsilon": EPSILON, "model": model, "sha256": sha256}
+
+
+def measured(state: State) -> dict[str, Any]:
+    """Return the figures of an evaluated state: pooled, and by site."""
+    sites = {name: figures(metrics.view()) for name, metrics in state.sites.items()}
+    return {"metrics": figures((state.metrics or Metrics({})).view()), "sites": sites}
+
+
+def figures(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return figures that strict JSON can hold: NaN and infinity become None.
+
+    >>> figures({"auc": float("nan"), "examples": 3})
+    {'auc': None, 'examples': 3}
+    """
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,137 @@
+"""The same facts for the terminal, as rich tables. Names are shown as they are: no markup, no control characters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from .gains import best, change
+from .history import Rounds, faults, finite
+from .holdings import labels
+from .view import Estimate, Held, SiteRow
+from .words import BAD, GOOD, NOTHING, bounds, called, difference, duration, megabytes, number, plain
+
+BAR = 20  # characters of the longest bar
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_COLUMNS = ("alone", "federated", "personal", "pooled")
+_STYLES = {1: "green", 0: "", -1: "red"}
+_ARROWS = {1: "▲", 0: "=", -1: "▼"}
+
+
+def bar(value: float, most: float, width: int = BAR) -> str:
+    """Return a bar of unicode blocks, `width` characters long for the largest value.
+
+    >>> bar(3, 8, width=4), bar(0, 8), bar(0, 0)
+    ('█▌', '', '')
+    """
+    eighths = round(value / most * width * 8) if most > 0 else 0
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def held_table(held: Sequence[Held]) -> Table:
+    """Return who holds what: rows, a bar, and the share of each label."""
+    table = _table("site", "train", "held out", left=("site",))
+    table.add_column("", no_wrap=True)
+    names = labels(held)
+    if names:
+        table.add_column("labels")
+    most = max((site.train for site in held), default=0)
+    for site in held:
+        cells = [_name(site.site), Text(f"{site.train:,}"), Text(f"{site.held_out:,}"), Text(bar(site.train, most))]
+        table.add_row(*cells, *([Text(_shares(site, names), style="dim")] if names else []))
+    return table
+
+
+def comparison_table(rows: Sequence[SiteRow], figure: str) -> Table:
+    """Return each site's figure by how the model was trained, with intervals; * marks a site's best without pooling."""
+    used = [c for c in _COLUMNS if c in _COLUMNS[:2] or any(getattr(row, c) is not None for row in rows)]
+    table = _table("site", "n", *used, "difference", left=("site",), title=called(figure))
+    table.caption, table.caption_justify = "* best of what a site can have without pooling rows", "left"
+    for row in rows:
+        winners = best(row, figure)
+        cells = [_estimate(getattr(row, name), figure, name in winners) for name in used]
+        table.add_row(_name(row.site), Text(f"{row.examples:,}"), *cells, _change(row, figure))
+    return table
+
+
+def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return one line per run; the columns are the keys of the first, and "status" is coloured."""
+    names = list(runs[0]) if runs else ["run"]
+    table = _table(*names, left=names)
+    for run in runs:
+        table.add_row(*(_status(run.get(n)) if n == "status" else _name(_shown(run.get(n))) for n in names))
+    return table
+
+
+def rounds_table(rounds: Rounds) -> Table:
+    """Return one line per round: pooled figures, training loss, traffic, time and the number of faults."""
+    names = list(dict.fromkeys(name for event in rounds for name in event.get("metrics") or () if name != "examples"))
+    table = _table("round", *(called(name) for name in names), "training loss", "down", "up", "time", "faults")
+    for event in rounds:
+        figures = event.get("metrics") or {}
+        trained = (event.get("training") or {}).get("loss")
+        cells = [number(figures[name] if finite(figures.get(name)) else None, name) for name in names]
+        wire = [megabytes(event.get("bytes_down")), megabytes(event.get("bytes_up")), duration(event.get("seconds"))]
+        lost = len(event.get("faults") or ())
+        told = Text(str(lost), style="red" if lost else "dim")
+        table.add_row(str(event["round"]), *cells, number(trained if finite(trained) else None, "loss"), *wire, told)
+    return table
+
+
+def fault_lines(rounds: Rounds) -> list[Text]:
+    """Return a line per fault.
+
+    >>> lost = {"site": "oslo", "phase": "train", "error": "TimeoutError", "message": "no answer in 60 s"}
+    >>> print(fault_lines([{"round": 3, "faults": [lost]}])[0])
+    round 3: oslo, train: TimeoutError: no answer in 60 s
+    """
+    found = faults(rounds)
+    return [Text(plain(f"round {f.round}: {f.site}, {f.phase}: {f.error}: {f.message}"), style="red") for f in found]
+
+
+def _table(*names: str, left: Sequence[str] = (), title: str | None = None) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for name in names:
+        table.add_column(Text(plain(name)), justify="left" if name in left else "right")
+    return table
+
+
+def _shares(site: Held, names: Sequence[str]) -> str:
+    """Return the labels a site holds with their shares, the six largest where there are more."""
+    whole = sum(site.labels.values())
+    held = [name for name in names if site.labels.get(name, 0)]
+    shown = sorted(held, key=lambda name: -site.labels[name])[:6] if len(held) > 6 else held
+    told = [f"{plain(name)} {site.labels[name] / whole:.0%}" for name in shown]
+    return "  ".join([*told, f"and {len(held) - 6} more"] if len(held) > 6 else told)
+
+
+def _estimate(estimate: Estimate | None, figure: str, wins: bool) -> Text:
+    value = number(estimate.value if estimate else None, figure)
+    text = Text(f"{value}{'*' if wins else ''}", style="bold" if wins else "")
+    limits = bounds(estimate, figure)
+    return text.append(f"\n{limits}", style="not bold dim") if limits else text
+
+
+def _change(row: SiteRow, figure: str) -> Text:
+    made = change(row, figure)
+    if made is None:
+        return Text(NOTHING)
+    text = Text(f"{_ARROWS[made.direction]} {difference(made.difference, figure)}", style=_STYLES[made.direction])
+    return text.append("\nbeyond the intervals", style="dim") if made.clear else text
+
+
+def _status(value: Any) -> Text:
+    text = _shown(value)
+    return Text(plain(text), style="green" if text in GOOD else "red" if text in BAD else "yellow")
+
+
+def _shown(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not finite(value)):
+        return NOTHING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _name(text: str) -> Text:
+    return Text(plain(text))

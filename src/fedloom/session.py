@@ -1,0 +1,242 @@
+"""A recorded run: the rounds of an app, journaled as they close, with the model written at the end."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .app import App
+from .core.errors import ConfigError, DigestMismatch, FedloomError, UnknownRun
+from .core.layout import MODEL
+from .core.state import State
+from .core.tree import Tree
+from .digest import described, digest
+from .events import end_event, round_event
+from .simulation import Simulation, simulate
+
+if TYPE_CHECKING:
+    from .store import Journal, RunRow
+
+MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
+ENGINE = "sequential"
+
+
+@dataclass(eq=False)
+class Session:
+    """A run with a folder.
+
+    Args:
+        simulation: what trains.
+        state: to go on from.
+        folder: of the run; None records nothing.
+        journal: in that folder.
+        save_every_s: how long a crash may throw a run back; rounds since are run again, to the same bits.
+        summary: the run's last event, once it has ended.
+    """
+
+    simulation: Simulation
+    state: State
+    folder: Path | None = None
+    journal: "Journal | None" = None
+    save_every_s: float = 2.0
+    summary: dict[str, Any] = field(default_factory=dict)
+    held: ExitStack = field(default_factory=ExitStack)
+    _events: list[dict[str, Any]] = field(default_factory=list)
+    _moved: set[str] = field(default_factory=set)
+    _saved_at: float = 0.0
+
+    @property
+    def run(self) -> str | None:
+        """The run's id."""
+        return self.folder.name if self.folder else None
+
+    def rounds(self) -> Iterator[State]:
+        """Yield the state after each round; however it ends, what was reached is saved and the run has a status."""
+        self._saved_at = time.monotonic()
+        try:
+            for state in self.simulation.rounds(self.state):
+                self._close_round(state)
+                if state.status == "running":
+                    yield state
+            self._end(self.state)
+        except FedloomError as error:
+            self._end(self.state.but(status="failed", reason=str(error)))
+            raise
+        except (KeyboardInterrupt, GeneratorExit):
+            self._end(self.state.but(status="stopped", reason=f"stopped after round {self.state.round}"))
+            raise
+        yield self.state
+
+    def _close_round(self, state: State) -> None:
+        self.state = state
+        assert state.record is not None
+        self._events.append(round_event(state))
+        self._moved |= {state.record.cohort[number - state.record.first] for number in state.record.counted}
+        if state.status != "running" or time.monotonic() - self._saved_at >= self.save_every_s:
+            self.save()
+
+    def save(self) -> None:
+        """Write what a crash must not lose: state, events and client memories, in one transaction."""
+        if self.journal is not None:
+            memories = {name: self.simulation.parties[name].memory for name in sorted(self._moved)}
+            self.journal.save(self.state, self._events, {n: m for n, m in memories.items() if _worth_keeping(m)})
+        self._events, self._moved, self._saved_at = [], set(), time.monotonic()
+
+    def _end(self, state: State) -> None:
+        self.state, model, digested = state, None, None
+        if self.folder is not None and self.journal is not None:
+            from .store.runs import now
+
+            self.save()
+            model = str(self.folder / MODEL_FILE)
+            digested = write_model(self.simulation, state, self.folder)
+            self.summary = end_event(state, self.run, model, digested)
+            self.journal.end(state.status, state.reason, now(), self.summary)
+        else:
+            self.summary = end_event(state, None, None, None)
+        self.held.close()
+
+
+def _worth_keeping(memory: Tree) -> bool:
+    if isinstance(memory, dict):
+        return any(_worth_keeping(part) for part in memory.values())
+    if isinstance(memory, list | tuple):
+        return any(_worth_keeping(part) for part in memory)
+    return memory is not None
+
+
+def write_model(simulation: Simulation, state: State, folder: Path) -> str:
+    """Write the shared model, and what turns rows into its inputs; return the model file's SHA-256."""
+    from safetensors.numpy import save
+
+    from .store.files import write_whole
+
+    arrays = simulation.model.export(simulation.shared(state.vector))
+    shared = {leaf.name for leaf in simulation.terms.payload.leaves if leaf.block == MODEL}
+    home = {leaf.name for leaf in simulation.model.layout.leaves} - shared
+    content = save({k: np.ascontiguousarray(v) for k, v in arrays.items() if k not in home}, {"format": "pt"})
+    write_whole(folder / MODEL_FILE, content)
+    preparation = {"statistics": simulation.statistics, "home": sorted(home)}
+    write_whole(folder / PREPARATION_FILE, json.dumps(preparation, indent=1).encode())
+    return sha256(content).hexdigest()
+
+
+def begin(
+    app: App,
+    out: Path | None = None,
+    *,
+    source: str = "",
+    overrides: Sequence[str] = (),
+    start: Path | None = None,
+    identity: str | None = None,
+) -> Session:
+    """Set a new run up; nothing is written before everything that can be refused has been.
+
+    Args:
+        app: what to train; out: where runs live (None records nothing).
+        source: the file that the app was read from; overrides: of `--set`; identity: digest of app and file.
+        start: a model file to start from instead of initial values.
+    """
+    simulation = simulate(app)
+    state = simulation.first()
+    if start is not None:
+        state = started_from(simulation, state, start)
+    if out is None:
+        return Session(simulation, state)
+    from .store import RunRow, create, locked
+    from .store.runs import journal, now
+    from .version import __version__
+
+    folder = create(out, app.name)
+    held = ExitStack()
+    held.enter_context(locked(folder))
+    book = journal(folder)
+    row = RunRow(
+        run=folder.name,
+        name=app.name,
+        app=source,
+        digest=identity or app.digest,
+        engine=ENGINE,
+        started=now(),
+        version=__version__,
+        overrides=tuple(overrides),
+        held=digest(described(app.data.partition)),
+        seed=app.seed,
+        summary={},
+    )
+    book.save(state, [], {})
+    book.begin(row)
+    held.callback(book.close)
+    return Session(simulation, state, folder, book, held=held)
+
+
+def resume(app: App, folder: Path, *, identity: str | None = None) -> Session:
+    """Set a run up to go on from its last saved state; raises `DigestMismatch` if the app has changed."""
+    from .store import locked
+    from .store.runs import journal
+
+    held = ExitStack()
+    held.enter_context(locked(folder))
+    book = journal(folder)
+    held.callback(book.close)
+    row = book.row()
+    _continuable(row, app, identity)
+    simulation = simulate(app)
+    saved = book.last()
+    if saved is None:
+        raise UnknownRun(f"the run {row.run} has no saved state; start it again.")
+    state, memories = saved
+    for name, memory in memories.items():
+        simulation.parties[name].memory = memory
+    return Session(simulation, state, folder, book, held=held)
+
+
+def _continuable(row: "RunRow", app: App, identity: str | None) -> None:
+    if row.status in ("completed", "target_reached", "converged"):
+        raise UnknownRun(f"the run {row.run} has ended: {row.status}, {row.reason}. There is nothing to resume.")
+    if row.digest != (identity or app.digest) or row.held != digest(described(app.data.partition)):
+        raise DigestMismatch(
+            f"the app {row.app or row.name} has changed since the run {row.run} began; "
+            f"restore it, or start a new run with --start-from {row.run}'s model."
+        )
+
+
+def started_from(simulation: Simulation, state: State, path: Path) -> State:
+    """Return the state with the values of a model file; raises `ConfigError` for a file of another model."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} cannot be read as a model file: {error}.") from error
+    vector = state.vector.copy()
+    places = state.layout.unpack(vector)
+    for leaf in state.layout.leaves:
+        if leaf.block != MODEL:
+            continue
+        if leaf.name not in arrays or arrays[leaf.name].shape != leaf.shape:
+            there = f"shape {arrays[leaf.name].shape}" if leaf.name in arrays else "nothing"
+            raise ConfigError(f"{path}: expected {leaf.name!r} of shape {leaf.shape}, got {there}; is it this model?")
+        places[leaf.name][...] = arrays[leaf.name]
+    return state.but(vector=vector, optimizer=simulation.app.strategy.optimizer.init(vector, state.layout))
+
+
+def run(app: App, *, out: Path | str | None = None, start: Path | str | None = None) -> Iterator[State]:
+    """Train an app: yield the state after each round. Evaluation, pictures and checkpoints are ordinary Python.
+
+    Args:
+        app: what to train.
+        out: the folder where runs are recorded; None records nothing.
+        start: a model file to start from.
+
+    The last state has a `status` other than "running". Leaving the loop early stops the run, which can be resumed.
+    """
+    session = begin(app, Path(out) if out is not None else None, start=Path(start) if start is not None else None)
+    yield from session.rounds()

@@ -1,0 +1,87 @@
+"""Where runs live: one folder each, DIR/RUN, with the journal, the model and the report in it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..core.errors import ConfigError, RunError, UnknownRun
+from .journal import Journal, RunRow
+
+JOURNAL, LOCK = "journal.db", ".lock"
+
+
+def now() -> str:
+    """Return the time in UTC, to the millisecond, as text that sorts."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def create(out: Path, name: str) -> Path:
+    """Make the folder of a new run and return it; its last part is the run's id, and ids sort by time."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    word = "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "app"
+    folder = out / f"{stamp}-{word}-{os.urandom(2).hex()}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out.") from error
+    return folder
+
+
+def journal(folder: Path) -> Journal:
+    """Open the journal in a run's folder, or begin it."""
+    return Journal(f"sqlite:///{folder / JOURNAL}")
+
+
+def opened(out: Path, run: str) -> tuple[Path, Journal]:
+    """Return folder and journal of a run; "last" is the newest. Raises `UnknownRun`, naming those that there are."""
+    known = sorted(path.parent.name for path in out.glob(f"*/{JOURNAL}"))
+    if run == "last" and known:
+        run = known[-1]
+    if run not in known:
+        there = f"the newest are {', '.join(known[-3:])}" if known else "there are none"
+        raise UnknownRun(f"there is no run {run!r} in {out}; {there}. `fedloom runs --out DIR` lists them.")
+    return out / run, journal(out / run)
+
+
+def listed(out: Path) -> list[RunRow]:
+    """Return all runs in `out`, newest last. One that says "running" while nobody runs it was "interrupted"."""
+    rows = []
+    for path in sorted(out.glob(f"*/{JOURNAL}")):
+        book = journal(path.parent)
+        try:
+            row = book.row()
+        except (UnknownRun, RunError):
+            continue
+        finally:
+            book.close()
+        rows.append(replace(row, status="interrupted") if row.status == "running" and _free(path.parent) else row)
+    return sorted(rows, key=lambda row: (row.started, row.run))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder, so that it is not continued twice at a time; the lock goes with the process."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(f"the run {folder.name} is running in another process; wait for it, or stop it.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _free(folder: Path) -> bool:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True
