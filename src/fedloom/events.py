@@ -42,7 +42,8 @@ def end_event(state: State, run: str | None, model: str | None, sha256: str | No
 def measured(state: State) -> dict[str, Any]:
     """Return the figures of an evaluated state: pooled, and by site."""
     sites = {name: figures(metrics.view()) for name, metrics in state.sites.items()}
-    return {"metrics": figures((state.metrics or Metrics({})).view()), "sites": sites}
+    metrics = figures((state.metrics or Metrics({})).view())
+    return {"metrics": metrics, "measured_on": "test" if state.central else "sites", "sites": sites}
 
 
 def figures(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,7 +13,7 @@ import numpy as np
 
 from .app import App
 from .core.errors import ConfigError, DigestMismatch, FedloomError, UnknownRun
-from .core.layout import MODEL
+from .core.layout import MODEL, Vector
 from .core.state import State
 from .core.tree import Tree
 from .digest import described, digest
@@ -56,7 +56,7 @@ class Session:
         """The run's id."""
         return self.folder.name if self.folder else None
 
-    def rounds(self) -> Iterator[State]:
+    def rounds(self) -> Generator[State, None, None]:
         """Yield the state after each round; however it ends, what was reached is saved and the run has a status."""
         self._saved_at = time.monotonic()
         try:
@@ -100,7 +100,24 @@ class Session:
             self.journal.end(state.status, state.reason, now(), self.summary)
         else:
             self.summary = end_event(state, None, None, None)
+
+    def close(self) -> None:
+        """Give the journal and the folder back."""
         self.held.close()
+
+    def deployed(self, site: str | None = None) -> Vector:
+        """Return what would be used: the shared model, or a site's personal one where leaves stay home.
+
+        In the model's layout. Raises `ConfigError` for a site that is not there, or that is needed and not named.
+        """
+        simulation, sites = self.simulation, sorted(self.simulation.parties)
+        if site is None and simulation.terms.payload.only(MODEL).leaves != simulation.model.layout.leaves:
+            raise ConfigError(f"some leaves stay home, so name the site whose model to use: {', '.join(sites)}.")
+        if site is None:
+            return simulation.shared(self.state.vector)
+        if site not in simulation.parties:
+            raise ConfigError(f"there is no site {site!r}; there are {', '.join(sites)}.")
+        return simulation.parties[site].personal(self.state.vector)
 
 
 def _worth_keeping(memory: Tree) -> bool:
@@ -176,8 +193,11 @@ def begin(
     return Session(simulation, state, folder, book, held=held)
 
 
-def resume(app: App, folder: Path, *, identity: str | None = None) -> Session:
-    """Set a run up to go on from its last saved state; raises `DigestMismatch` if the app has changed."""
+def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool = False) -> Session:
+    """Set a run up to go on from its last saved state; with `ended`, also one that has nothing left to do.
+
+    Raises `DigestMismatch` if the app has changed, `UnknownRun` if there is nothing to go on with.
+    """
     from .store import locked
     from .store.runs import journal
 
@@ -186,7 +206,7 @@ def resume(app: App, folder: Path, *, identity: str | None = None) -> Session:
     book = journal(folder)
     held.callback(book.close)
     row = book.row()
-    _continuable(row, app, identity)
+    _continuable(row, app, identity, ended)
     simulation = simulate(app)
     saved = book.last()
     if saved is None:
@@ -197,8 +217,8 @@ def resume(app: App, folder: Path, *, identity: str | None = None) -> Session:
     return Session(simulation, state, folder, book, held=held)
 
 
-def _continuable(row: "RunRow", app: App, identity: str | None) -> None:
-    if row.status in ("completed", "target_reached", "converged"):
+def _continuable(row: "RunRow", app: App, identity: str | None, ended: bool) -> None:
+    if not ended and row.status in ("completed", "target_reached", "converged"):
         raise UnknownRun(f"the run {row.run} has ended: {row.status}, {row.reason}. There is nothing to resume.")
     if row.digest != (identity or app.digest) or row.held != digest(described(app.data.partition)):
         raise DigestMismatch(
@@ -239,4 +259,7 @@ def run(app: App, *, out: Path | str | None = None, start: Path | str | None = N
     The last state has a `status` other than "running". Leaving the loop early stops the run, which can be resumed.
     """
     session = begin(app, Path(out) if out is not None else None, start=Path(start) if start is not None else None)
-    yield from session.rounds()
+    try:
+        yield from session.rounds()
+    finally:
+        session.close()

@@ -31,8 +31,9 @@ from .core.update import Update
 from .data.holds import holdings
 from .data.rows import SiteRows
 from .data.standardise import statistics
+from .intervals import bootstrap
 from .runtime.inprocess import InProcess
-from .runtime.trainer import Intervals, Trainer
+from .runtime.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,9 @@ class Simulation:
         sites = {reply.parties[0]: reply.body.metrics for reply in replies if isinstance(reply.body, Evaluated)}
         faults = tuple(reply.body for reply in replies if isinstance(reply.body, Fault))
         record = state.record and state.record.but(faults=(*state.record.faults, *faults))
-        return state.but(metrics=self._central(state) or sum_of(sites.values()), sites=sites, record=record)
+        metrics = self._central(state)
+        pooled = sum_of(sites.values()) if metrics is None else metrics
+        return state.but(metrics=pooled, central=metrics is not None, sites=sites, record=record)
 
     def _central(self, state: State) -> Metrics | None:
         if self.test is None:
@@ -108,7 +111,6 @@ def simulate(
     app: App,
     *,
     held: Mapping[str, SiteRows] | None = None,
-    intervals: Intervals | None = None,
     now: Callable[[], float] = monotonic,
 ) -> Simulation:
     """Set an app up in this process; `held` overrides who holds what. Nothing is trained yet.
@@ -119,7 +121,7 @@ def simulate(
     members = [Member(name, rows.train_size) for name, rows in own.items()]
     terms = app.strategy.bind(model.layout, members)
     parties = {
-        name: Trainer(name, model, app.strategy, rows, app.seed, terms, intervals=intervals)
+        name: Trainer(name, model, app.strategy, rows, app.seed, terms, bootstrap=bootstrap)
         for name, rows in own.items()
     }
     federation = InProcess(parties, members, now)
@@ -161,4 +163,4 @@ def _enough(held: Mapping[str, SiteRows]) -> None:
 def pooled(held: Mapping[str, SiteRows]) -> SiteRows:
     """Return one party that holds everybody's training rows, which only a simulation may do."""
     first, *others = held.values()
-    return SiteRows(first.train.plus(*(own.train for own in others)), first.held_out)
+    return SiteRows(first.train.join([own.train for own in others]), first.held_out)

@@ -57,6 +57,7 @@ class State:
         stop: the stopping rule's memory, a tree.
         record: the last closed round.
         metrics: this round's evaluation, pooled; `sites` by name; None if this round was not evaluated.
+        central: are the pooled figures of the source's test part, not of the sites' held-out rows?
         status: "running", or how the run ended; `reason` is a sentence.
     """
 
@@ -71,6 +72,7 @@ class State:
     record: Record | None = None
     metrics: Metrics | None = None
     sites: dict[str, Metrics] = field(default_factory=dict)
+    central: bool = False
     status: str = "running"
     reason: str = ""
 

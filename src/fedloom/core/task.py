@@ -42,15 +42,16 @@ class Train:
 
 @dataclass(frozen=True, eq=False)
 class Evaluate:
-    """Measure the model on the party's own held-out examples; with `intervals`, bootstrap them that many times."""
+    """Measure the model on the party's own held-out examples; with `resamples`, bootstrap `figure` that many times."""
 
     start: Vector
-    intervals: int = 0
+    figure: str = ""
+    resamples: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """Sum a statistic over the party's training rows: its columns' magnitudes, moments or squared deviations.
+    """Sum a statistic over the party's training rows: its columns' sums, or squared deviations.
 
     `what` names the statistic; `known` holds what earlier ones found, by column.
     """
@@ -95,10 +96,10 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """A party's sums over its held-out examples, and bootstrap estimates (value, low, high) by figure if asked for."""
+    """A party's sums over its held-out examples, and (value, low, high) of the figure if a bootstrap was asked for."""
 
     metrics: Metrics
-    intervals: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    estimate: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +196,8 @@ def ask_all(
     Who does not answer in time (seconds on the federation's clock) is in the list as a `Fault`.
     """
     tasks = [Task(number, name, body) for number, name in enumerate(names, start=1)]
-    ask, began, replies = federation.send(tasks), federation.now(), {}
+    ask, began = federation.send(tasks), federation.now()
+    replies: dict[int, Reply] = {}
     while len(replies) < len(tasks):
         left = None if timeout_s is None else timeout_s - (federation.now() - began)
         reply = federation.receive(ask, left) if left is None or left > 0 else None

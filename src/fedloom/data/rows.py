@@ -3,7 +3,7 @@
 Taking rows copies no data: what is taken remembers where it lies in the table or array that was read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -35,6 +35,10 @@ class Rows(Protocol):
 
     def take(self, indices: Index) -> "Rows":
         """Return those of these rows, shape `(k,)`, in that order."""
+        ...
+
+    def join(self, others: Sequence["Rows"]) -> "Rows":
+        """Return these rows and the others', which must be of the same table or arrays."""
         ...
 
     def column(self, name: str) -> NDArray[Any]:
@@ -83,6 +87,11 @@ class TableRows:
     def take(self, indices: Index) -> "TableRows":
         """Return those rows."""
         return replace(self, index=self.index[indices])
+
+    def join(self, others: Sequence[Rows]) -> "TableRows":
+        """Return all of them; raises `DataError` for rows of another table."""
+        same = [rows.index for rows in others if isinstance(rows, TableRows) and rows.table is self.table]
+        return replace(self, index=_joined(self.index, same, others))
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column as text; raises `DataError` that names the nearest one."""
@@ -138,6 +147,11 @@ class ArrayRows:
         """Return those rows; the arrays are shared."""
         return replace(self, index=self.index[indices])
 
+    def join(self, others: Sequence[Rows]) -> "ArrayRows":
+        """Return all of them; raises `DataError` for rows of other arrays."""
+        same = [rows.index for rows in others if isinstance(rows, ArrayRows) and rows.inputs is self.inputs]
+        return replace(self, index=_joined(self.index, same, others))
+
     def column(self, name: str) -> NDArray[Any]:
         """Refuse: arrays have no named columns."""
         raise DataError(f"arrays have no column {name!r}; divide them by Dirichlet, Shards, Quantity or Iid instead.")
@@ -180,3 +194,9 @@ class SiteRows:
 
 def _targets(labels: NDArray[Any], classes: tuple[str, ...]) -> NDArray[Any]:
     return labels.astype(np.int64 if classes else np.float32)
+
+
+def _joined(first: Index, same: Sequence[Index], others: Sequence[Rows]) -> Index:
+    if len(same) != len(others):
+        raise DataError("only rows that were read from one source can be joined.")
+    return np.concatenate([first, *same])

@@ -61,10 +61,14 @@ class Table:
         return encoded
 
 
-def read_table(texts: Texts, schema: Schema) -> Table:
-    """Return the table; raises `DataError` with file, line, column and cell for what the schema does not allow."""
+def read_table(texts: Texts, schema: Schema, *, labelled: bool = True) -> Table:
+    """Return the table; without `labelled` the label's column is not read, and targets are 0.
+
+    Raises `DataError` with file, line, column and cell for what the schema does not allow.
+    """
     values = {column.name: _column(texts, column.name, _reading(column)) for column in schema.features}
-    targets = _column(texts, schema.label, _label(schema))
+    blank = np.zeros(len(texts.lines), np.int64)
+    targets = _column(texts, schema.label, _label(schema)) if labelled else blank
     keep = ~(np.isnan(targets) if schema.task == "regression" else targets == _DROP)
     for column in schema.features:
         if column.missing == "drop":

@@ -1,12 +1,12 @@
 """Tables and pictures of a run, from plain values."""
 
+from ..data.holds import Held
 from .bootstrap import interval
 from .page import gained, render
 from .tables import comparison_table, fault_lines, held_table, rounds_table, runs_table
-from .view import LOWER_IS_BETTER, Estimate, Held, RunView, SiteRow
+from .view import Estimate, RunView, SiteRow
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "Estimate",
     "Held",
     "RunView",

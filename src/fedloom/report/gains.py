@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .view import LOWER_IS_BETTER, Estimate, SiteRow
+from ..core.metrics import LOWER_IS_BETTER
+from .view import Estimate, SiteRow
 from .words import called, difference, number, several
 
 LISTED = 6  # more sites than this are counted, and only the first few named

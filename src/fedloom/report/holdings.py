@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.holds import Held
 from .canvas import FEDERATED, INK, MUTED, PAPER, blank, panel, short, style, svg
-from .view import Held
 
 BARS, CLASSES = 60, 12  # most sites that get a bar each, and most labels that get a colour each
 _STOPS = np.array([(38, 70, 118), (42, 140, 142), (158, 200, 120), (248, 220, 140)])  # dark to light, also in grey

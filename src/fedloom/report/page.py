@@ -8,10 +8,11 @@ from typing import Any
 
 from fedloom.core.errors import MissingExtra
 
+from ..core.metrics import LOWER_IS_BETTER
 from . import holdings, pictures
 from .gains import best, change, gained
 from .history import curve, faults, traffic
-from .view import LOWER_IS_BETTER, Estimate, RunView, SiteRow
+from .view import Estimate, RunView, SiteRow
 from .words import BAD, GOOD, NOTHING, bounds, called, difference, duration, megabytes, number, outcome
 
 __all__ = ["gained", "render"]
@@ -170,5 +171,5 @@ def _commands(run: str) -> list[tuple[str, str]]:
     return [
         (f"fedloom show {name}", "every round, every site, every fault"),
         (f"fedloom resume {name}", "continue where it stopped; a finished run stays as it is"),
-        (f"fedloom predict {name} FILE", "apply the model to new rows"),
+        (f"fedloom predict {name} --data FILE", "apply the model to new rows"),
     ]

@@ -7,10 +7,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ..data.holds import Held
 from .gains import best, change
 from .history import Rounds, faults, finite
 from .holdings import labels
-from .view import Estimate, Held, SiteRow
+from .view import Estimate, SiteRow
 from .words import BAD, GOOD, NOTHING, bounds, called, difference, duration, megabytes, number, plain
 
 BAR = 20  # characters of the longest bar
@@ -135,3 +136,13 @@ def _shown(value: Any) -> str:
 
 def _name(text: str) -> Text:
     return Text(plain(text))
+
+
+def predictions_table(lines: Sequence[Sequence[str]], total: int) -> Table:
+    """Return a header and some rows of predictions, out of `total`."""
+    table = _table(*lines[0])
+    for line in lines[1:]:
+        table.add_row(*(_name(cell) for cell in line))
+    if total > len(lines) - 1:
+        table.caption = f"the first {len(lines) - 1} of {total} rows; --output FILE writes them all"
+    return table

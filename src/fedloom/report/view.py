@@ -4,27 +4,10 @@ Nothing here knows how a run was stored or which library trained it; `page`, `ta
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-LOWER_IS_BETTER = frozenset({"loss", "mae", "rmse"})
-
-
-@dataclass(frozen=True)
-class Held:
-    """What one site holds.
-
-    Args:
-        site: its name.
-        train: number of training rows.
-        held_out: number of rows kept back to measure the model.
-        labels: number of training rows by label; empty for regression, or where a site does not tell.
-    """
-
-    site: str
-    train: int
-    held_out: int
-    labels: Mapping[str, int] = field(default_factory=dict)
+from ..data.holds import Held
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,7 @@ class RunView:
         run: its id, as `fedloom show` takes it.
         app: name of the app.
         digest: the app's digest.
-        status: one word, such as "finished", "failed" or "running".
+        status: "completed", "target_reached", "converged", "stopped", "failed" or "running".
         reason: why it ended so, in a sentence; may be empty.
         started: when, as text.
         engine: what trained the clients.

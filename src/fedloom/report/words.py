@@ -6,8 +6,8 @@ from .history import curve, finite, traffic
 from .view import Estimate, RunView
 
 NOTHING = "–"
-GOOD = frozenset({"finished", "done", "completed", "ok"})
-BAD = frozenset({"failed", "error", "aborted", "lost"})
+GOOD = frozenset({"completed", "target_reached", "converged"})
+BAD = frozenset({"failed"})
 _SHARES = frozenset({"auc", "accuracy", "average_precision", "f1", "precision", "recall", "r2", "sensitivity"})
 _UPPER = frozenset({"auc", "mae", "rmse", "f1"})
 
@@ -119,7 +119,9 @@ def outcome(view: RunView) -> str:
     when = measured.rounds[-1]
     late = "" if when == view.rounds[-1]["round"] else f", as measured in round {when}"
     value = number(measured.values[-1], view.figure)
-    where = f"on held-out data of {several(_sites(view), 'site')}"
+    sites = _sites(view)
+    central = any(event.get("measured_on") == "test" for event in view.rounds)
+    where = "on the test part" if central else f"on held-out data of {several(sites, 'site')}"
     return f"After {rounds}{so_far} the federated model reaches {called(view.figure)} {value} {where}{late}"
 
 

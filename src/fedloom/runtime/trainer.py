@@ -1,7 +1,7 @@
 """A party that trains: it holds rows, a model and its own memory, and answers tasks about them."""
 
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from time import perf_counter
@@ -16,7 +16,7 @@ from ..core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Ready, Rep
 from ..core.tree import Tree
 from ..core.update import Update, weigh
 
-Intervals = Callable[[Model, Vector, Examples, int, int], Mapping[str, tuple[float, float, float]]]
+Bootstrap = Callable[[Model, Vector, Examples, str, int, int], tuple[float, float, float]]
 
 
 @dataclass(eq=False)
@@ -33,7 +33,7 @@ class Trainer:
         holding: its rows.
         seed: the app's.
         memory: {"local": …, "stages": […], "gather": …}; empty until the first task.
-        intervals: bootstrap, handed in by whoever wants it.
+        bootstrap: (model, vector, examples, figure, resamples, seed) -> (value, low, high).
     """
 
     name: str
@@ -43,7 +43,7 @@ class Trainer:
     seed: int
     terms: Terms | None = None
     memory: Tree = None
-    intervals: Intervals | None = None
+    bootstrap: Bootstrap | None = None
     split: Split | None = None
     pending: dict[int, Tree] = field(default_factory=dict)
 
@@ -104,12 +104,18 @@ class Trainer:
         return weigh(update.vector, terms.total, weight)
 
     def _evaluate(self, body: Evaluate) -> Evaluated:
-        held_out, local = self._prepared().held_out, self.strategy.local
-        vector = local.personal(self.model.layout, body.start, self._remembered()["local"])
+        held_out, vector = self._prepared().held_out, self.personal(body.start)
         metrics = self.model.evaluate(self.model.load(vector), held_out)
-        if not body.intervals or self.intervals is None:
+        if not body.resamples:
             return Evaluated(metrics)
-        return Evaluated(metrics, self.intervals(self.model, vector, held_out, body.intervals, self.seed))
+        if self.bootstrap is None:
+            raise DataError("this party was set up without a bootstrap; ask for the metrics alone.")
+        drawn = self.bootstrap(self.model, vector, held_out, body.figure, body.resamples, self.seed)
+        return Evaluated(metrics, drawn)
+
+    def personal(self, start: Vector) -> Vector:
+        """Return what this party would deploy, in the model's layout, given the shared vector."""
+        return self.strategy.local.personal(self.model.layout, start, self._remembered()["local"])
 
     def _prepared(self) -> Split:
         if self.split is None:

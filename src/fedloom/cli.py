@@ -1,0 +1,288 @@
+"""The command line: every message says what happened and what comes next. Exit codes: 0 done (also when a target was
+missed), 1 a run that failed, 2 something that was refused before it began, 130 stopped by Ctrl-C.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .compare import main_figure
+from .core.errors import FedloomError, RunError, UnknownRun
+from .core.state import State
+from .load import DEMO, Loaded, load
+from .session import Session, begin
+from .session import resume as resumed
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated learning: parties that may not share rows train one model together. Start with `fedloom demo`.",
+)
+out_console, console = Console(), Console(stderr=True)
+
+Out = Annotated[Path, typer.Option("--out", help="The folder where runs live.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for programs.")]
+Run = Annotated[str, typer.Argument(help="A run's id, as `fedloom runs` lists it, or `last`.")]
+Set = Annotated[list[str], typer.Option("--set", help="Change a setting: key=value, such as rounds=5; repeatable.")]
+Compare = Annotated[
+    bool | None,
+    typer.Option("--compare/--no-compare", help="Also train alone and pooled for the report; by default if cheap."),
+]
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run the command line; users' mistakes end in one sentence, never in a traceback."""
+    try:
+        cli()
+    except FedloomError as error:
+        console.print(f"[bold red]error[/] {error.code}: ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1 if isinstance(error, RunError) and not isinstance(error, UnknownRun) else 2)
+
+
+@cli.command()
+def demo(out: Out = RUNS, json_: Json = False, compare: Compare = None) -> None:
+    """Train on a medical data set, divided over five hospitals; ends with a table and a report. No files needed."""
+    run(DEMO, [], out, json_, None, compare)
+
+
+@cli.command()
+def run(
+    app: Annotated[str, typer.Argument(help="An app: a .toml or a .py file.")],
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    out: Out = RUNS,
+    json_: Json = False,
+    start_from: Annotated[Path | None, typer.Option(help="A model file to start from.")] = None,
+    compare: Compare = None,
+) -> None:
+    """Train an app in this process, with its parties simulated."""
+    loaded = load(app, set_)
+    session = begin(loaded.app, out, source=loaded.source, overrides=set_, start=start_from, identity=loaded.identity)
+    if not json_:
+        _introduce(session, loaded)
+    _finish(session, json_, compare)
+
+
+@cli.command()
+def resume(run: Run, out: Out = RUNS, json_: Json = False, compare: Compare = None) -> None:
+    """Go on with a run that was stopped or killed; it ends with the bits that it would have had."""
+    session = _reopened(run, out)
+    if not json_:
+        console.print(f"going on with {session.run} after round {session.state.round}")
+    _finish(session, json_, compare)
+
+
+@cli.command()
+def runs(out: Out = RUNS, json_: Json = False) -> None:
+    """List the runs in a folder, newest last."""
+    from .report.tables import runs_table
+    from .store import listed
+
+    rows = [
+        {
+            "run": row.run,
+            "app": row.name,
+            "status": row.status,
+            "rounds": row.summary.get("rounds"),
+            "started": row.started,
+            "reason": row.reason,
+        }
+        for row in listed(out)
+    ]
+    if json_:
+        for row in rows:
+            print(json.dumps(row))
+    elif rows:
+        out_console.print(runs_table(rows))
+    else:
+        console.print(f"no runs in {out}; `fedloom demo` makes one")
+
+
+@cli.command()
+def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
+    """Show a run: how it stands, its rounds, its sites, its faults."""
+    from .report.tables import fault_lines, rounds_table
+    from .store import listed, opened
+
+    folder, journal = opened(out, run)
+    with closing(journal):
+        rounds = journal.rounds()
+    row = next(row for row in listed(out) if row.run == folder.name)
+    if json_:
+        for event in rounds:
+            print(json.dumps(event))
+        if row.summary:
+            print(json.dumps(row.summary))
+        return
+    out_console.print(f"[bold]{row.run}[/]  {row.name}: {row.status}{', ' if row.reason else ''}{row.reason}")
+    out_console.print(rounds_table(rounds))
+    for line in fault_lines(rounds):
+        out_console.print(line)
+    if row.status in ("interrupted", "stopped", "failed"):
+        console.print(f"`fedloom resume {row.run}` goes on from here")
+
+
+@cli.command()
+def report(run: Run, out: Out = RUNS, compare: Compare = None) -> None:
+    """Write a run's report again: one HTML file with pictures, and the table alone / federated / pooled per site."""
+    from .publish import publish
+
+    with _session(run, out) as session, console.status("") as status:
+        made = publish(session, session.state, wanted=compare, tick=lambda what: status.update(f"training {what}"))
+    out_console.print(f"{made.path}", soft_wrap=True, highlight=False)
+
+
+@cli.command()
+def predict(
+    run: Run,
+    data: Annotated[Path, typer.Option("--data", help="New rows: a CSV with the app's columns (or an .npz).")],
+    out: Out = RUNS,
+    output: Annotated[Path | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
+    site: Annotated[str | None, typer.Option(help="Use this site's personal model, where leaves stay home.")] = None,
+) -> None:
+    """Apply a run's model to new rows."""
+    from .predict import predict as predicted
+    from .predict import preview, statistics_of
+    from .report.tables import predictions_table
+
+    with _session(run, out) as session:
+        vector, app = session.deployed(site), session.simulation.app
+        found = predicted(app.built, vector, app.data.source, statistics_of(session.folder or out), data)
+    if found.dropped:
+        console.print(f"{found.dropped} rows have missing cells that the schema drops; they are left out")
+    if output is not None:
+        with output.open("w", newline="", encoding="utf-8") as file:
+            found.write(file)
+        console.print(f"{len(found.outputs)} predictions in {output}")
+    elif out_console.is_terminal:
+        out_console.print(predictions_table(preview(found), len(found.outputs)))
+    else:
+        found.write(sys.stdout)
+
+
+@cli.command()
+def new(
+    csv: Annotated[Path, typer.Argument(help="Your own CSV file, with a header.")],
+    label: Annotated[str | None, typer.Option(help="The column to predict; by default it is guessed.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write; by default beside the CSV.")] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented TOML app for your own CSV file, to be read, corrected and run."""
+    from .new import write_app
+
+    path = write_app(csv, label, output or csv.with_name(csv.name.split(".")[0] + ".toml"), force)
+    console.print(f"wrote {path}; read it, correct it, then `fedloom run {path}`", soft_wrap=True, highlight=False)
+
+
+def _introduce(session: Session, loaded: Loaded) -> None:
+    from .data.holds import who_holds_what
+    from .report.tables import held_table
+    from .trust import trust
+
+    app = loaded.app
+    size, held = session.simulation.terms.payload.size, who_holds_what(session.simulation.held)
+    console.print(f"[bold]{app.name}[/]: {size:,} shared parameters, run {session.run}")
+    console.print(held_table(held[:20]))
+    if len(held) > 20:
+        console.print(f"… and {len(held) - 20} more clients; the report shows them all")
+    console.print(f"[dim]{trust(app.strategy)}[/]")
+
+
+def _finish(session: Session, json_: bool, compare: bool | None) -> None:
+    state, stopped = session.state, False
+    with closing(session):
+        try:
+            state = _trained(session, json_)
+        except KeyboardInterrupt:
+            stopped = True
+        if json_:
+            print(json.dumps(session.summary), flush=True)
+        else:
+            _conclude(session, state, stopped, compare)
+    if stopped:
+        raise typer.Exit(130)
+
+
+def _trained(session: Session, json_: bool) -> State:
+    """Run the rounds, say on the way how it goes, and return the last state."""
+    from .events import round_event
+
+    state = session.state
+    with closing(session.rounds()) as rounds, _progress(session, json_) as advance:
+        for state in rounds:
+            if json_:
+                print(json.dumps(round_event(state)), flush=True)
+            advance(state)
+    return state
+
+
+@contextmanager
+def _progress(session: Session, json_: bool) -> Iterator[Any]:
+    if json_:
+        yield lambda _: None
+        return
+    columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task("", total=session.simulation.app.rounds, completed=session.state.round, said="")
+
+        def advance(state: State) -> None:
+            progress.update(task, completed=state.round, said=_said(state, session) or progress.tasks[0].fields["said"])
+
+        yield advance
+
+
+def _said(state: State, session: Session) -> str:
+    if state.metrics is None:
+        return ""
+    seen = state.metrics.view()
+    figure = main_figure(seen, session.simulation.app.stop)
+    loss = f"loss {seen['loss']:.4f}" if "loss" in seen else ""
+    return loss if figure == "loss" else f"{loss}  {figure} {seen[figure]:.4f}".strip()
+
+
+def _conclude(session: Session, state: State, stopped: bool, compare: bool | None) -> None:
+    from .publish import publish
+    from .report.gains import gained
+    from .report.tables import comparison_table
+
+    console.print(f"[bold]{session.state.status}[/]: {session.state.reason}", soft_wrap=True, highlight=False)
+    if stopped:
+        console.print(f"`fedloom resume {session.run}` goes on from here", soft_wrap=True)
+        return
+    with console.status("report") as status:
+        made = publish(session, state, wanted=compare, tick=lambda what: status.update(f"training {what} to compare"))
+    if made.comparison.rows:
+        out_console.print(comparison_table(made.comparison.rows, made.comparison.figure))
+        out_console.print(gained(made.comparison.rows, made.comparison.figure))
+    else:
+        out_console.print(made.comparison.note, highlight=False)
+    out_console.print(f"model   {session.summary['model']}", soft_wrap=True, highlight=False)
+    out_console.print(f"report  {made.path}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _session(run: str, out: Path) -> Iterator[Session]:
+    session = _reopened(run, out, ended=True)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _reopened(run: str, out: Path, *, ended: bool = False) -> Session:
+    from .store import opened
+
+    folder, journal = opened(out, run)
+    with closing(journal):
+        row = journal.row()
+    loaded = load(row.app, row.overrides)
+    return resumed(loaded.app, folder, identity=loaded.identity, ended=ended)

@@ -1,0 +1,118 @@
+"""From a file's name to an app: Python, TOML, or the built-in demo; and settings changed from outside."""
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .app import App
+from .core.errors import ConfigError, FedloomError
+
+DEMO = "demo"
+_EXAMPLES = Path(__file__).parent / "examples"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An app, where it came from, and its identity: digest of settings, layout, its file and local imports."""
+
+    app: App
+    source: str
+    identity: str
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
+    """Return the app in that file; raises `ConfigError` in one sentence for anything that keeps it from being one."""
+    path = _EXAMPLES / "demo.toml" if name == DEMO else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"there is no file {name!r}; give an app such as examples/hospitals.toml, or write one.")
+    if path.suffix == ".toml":
+        from .spec import load as from_toml
+
+        app = from_toml(path, overrides)
+        return Loaded(app, name if name == DEMO else str(path.resolve()), app.digest)
+    if path.suffix != ".py":
+        raise ConfigError(f"{name}: an app is a .py or a .toml file, got {path.suffix or 'no suffix'!r}.")
+    app, code = _from_python(path.resolve())
+    for override in overrides:
+        app = changed(app, override)
+    return Loaded(app, str(path.resolve()), sha256(f"{app.digest}{code}".encode()).hexdigest())
+
+
+def _from_python(path: Path) -> tuple[App, str]:
+    """Run the file as a module, with its folder first among those that imports look in; return its `app`."""
+    before, folder = set(sys.modules), str(path.parent)
+    spec = importlib.util.spec_from_file_location(f"fedloom_app_{path.stem}", path)
+    assert spec is not None, "a .py file has a loader"
+    assert spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, folder)
+    sys.modules[spec.name] = module  # so that dataclasses and inspect find the file's source
+    try:
+        spec.loader.exec_module(module)
+    except FedloomError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{path.name} cannot be run: {_place(error, path)}{type(error).__name__}: {error}."
+        ) from error
+    finally:
+        sys.path.remove(folder)
+    app = getattr(module, "app", None)
+    if not isinstance(app, App):
+        raise ConfigError(f"{path.name} has no app; write `app = fedloom.App(…)` at its top level.")
+    return app, _local_code(path, set(sys.modules) - before)
+
+
+def _place(error: Exception, path: Path) -> str:
+    line, trace = getattr(error, "lineno", None), error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"line {line}: " if line else ""
+
+
+def _local_code(path: Path, modules: set[str]) -> str:
+    files = {str(getattr(sys.modules[name], "__file__", None)) for name in modules if name in sys.modules}
+    local = sorted(f for f in files if f.startswith(str(path.parent)) and "site-packages" not in f)
+    texts = [Path(file).read_bytes() for file in {str(path), *local} if Path(file).is_file()]
+    return sha256(b"".join(sorted(sha256(text).digest() for text in texts))).hexdigest()
+
+
+def changed(app: App, override: str) -> App:
+    """Return the app with one setting changed by its path through the typed objects: "strategy.local.epochs=3".
+
+    >>> from fedloom import BuiltIn, Data, SklearnSet
+    >>> app = App(model=BuiltIn(name="logistic"), data=Data(source=SklearnSet("wine")))
+    >>> changed(app, "strategy.schedule.quorum=0.5").strategy.schedule.quorum
+    0.5
+    """
+    from .spec import parsed
+
+    key, given, value = override.partition("=")
+    if not given or not key.strip():
+        raise ConfigError(f"--set takes key=value, such as rounds=5; got {override!r}.")
+    result: App = _replaced(app, key.strip().split("."), parsed(value), key)
+    return result
+
+
+def _replaced(part: Any, way: Sequence[str], value: Any, key: str) -> Any:
+    name, *rest = way
+    if isinstance(part, Mapping):
+        return {**part, name: _replaced(part[name], rest, value, key) if rest else value}
+    if not is_dataclass(part) or isinstance(part, type):
+        raise ConfigError(f"--set {key}: {name!r} cannot be set on a {type(part).__name__}.")
+    known = [field.name for field in fields(part) if field.init]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        asked = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
+        raise ConfigError(f"--set {key}: {type(part).__name__} has no {name!r}; {asked}")
+    inner = _replaced(getattr(part, name), rest, value, key) if rest else value
+    if not rest and isinstance(value, str) != isinstance(getattr(part, name), str) and isinstance(value, str):
+        raise ConfigError(f"--set {key}: {value!r} cannot take the place of {getattr(part, name)!r}; edit the app.")
+    return replace(part, **{name: inner})

@@ -1,0 +1,97 @@
+"""Using what was trained: predictions for new rows, with the run's own preparation."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .core.errors import DataError
+from .core.layout import Vector
+from .core.parts import Model
+from .data import Npz, Source, TableRows
+from .data.sources import Csv
+from .data.table import read_table
+from .data.texts import read_texts
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the model says of n rows.
+
+    Args:
+        columns: the file's own columns as text (none for arrays), each of shape `(n,)`.
+        classes: names of the classes; none for regression.
+        outputs: probabilities `(n, classes)`, or values `(n,)`.
+        dropped: rows that the schema leaves out.
+    """
+
+    columns: dict[str, Any]
+    classes: tuple[str, ...]
+    outputs: NDArray[Any]
+    dropped: int = 0
+
+    def rows(self) -> Iterator[list[str]]:
+        """Yield the header, then the rows: the file's columns, the prediction, and a probability for each class."""
+        extra = ["prediction", *(f"P({name})" for name in self.classes)]
+        yield [*self.columns, *extra]
+        for i, output in enumerate(self.outputs):
+            own = [column[i] for column in self.columns.values()]
+            yield own + (self._said(output) if self.classes else [f"{float(output):g}"])
+
+    def _said(self, output: NDArray[Any]) -> list[str]:
+        return [self.classes[int(np.argmax(output))], *(f"{p:.6f}" for p in output)]
+
+    def write(self, file: TextIO) -> None:
+        """Write them as CSV."""
+        csv.writer(file).writerows(self.rows())
+
+
+def predict(model: Model, vector: Vector, source: Source, statistics: dict[str, Any], path: Path) -> Predictions:
+    """Return predictions for the rows of a file; a label is not needed. Raises `DataError` as reading does."""
+    columns, inputs, dropped = _inputs(source, statistics, path)
+    outputs = model.predict(model.load(vector), inputs)
+    return Predictions(columns, source.class_names, outputs, dropped)
+
+
+def _inputs(source: Source, statistics: dict[str, Any], path: Path) -> tuple[dict[str, Any], NDArray[Any], int]:
+    if source.schema is not None:
+        delimiter = source.delimiter if isinstance(source, Csv) else ","
+        table = read_table(read_texts(path, delimiter), source.schema, labelled=False)
+        inputs = TableRows(table).examples(statistics).inputs
+        return dict(table.columns), inputs, table.dropped
+    if isinstance(source, Npz):
+        return {}, _array(source, path), 0
+    raise DataError(f"{type(source).__name__} cannot read a file; load the model file and predict in Python.")
+
+
+def _array(source: Npz, path: Path) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if source.inputs not in arrays:
+                raise DataError(f"{path}: there is no array {source.inputs!r}; it has {', '.join(arrays.files)}.")
+            inputs = arrays[source.inputs]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as .npz: {error}.") from error
+    scaled: NDArray[Any] = inputs.reshape(len(inputs), *source.shape).astype(np.float32)
+    return scaled * np.float32(source.scale)
+
+
+def statistics_of(folder: Path) -> dict[str, Any]:
+    """Return what the run's parties computed together, as it was stored beside the model."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "preparation.json").read_text())["statistics"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder.name} holds no model yet; resume the run to its end first.") from error
+    return found
+
+
+def preview(predictions: Predictions, most: int = 10) -> Sequence[list[str]]:
+    """Return the header and the first rows, without the file's own columns beyond the first six."""
+    lines = [line for line, _ in zip(predictions.rows(), range(most + 1), strict=False)]
+    own = len(predictions.columns)
+    return [line[: min(own, 6)] + line[own:] for line in lines]

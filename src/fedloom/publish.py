@@ -1,0 +1,152 @@
+"""A run's report: what the journal holds, and the comparison that boards ask for, as one page."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .app import App
+from .compare import Comparison, Tick, compare, main_figure
+from .core.state import State
+from .data.holds import who_holds_what
+from .digest import described
+from .report.view import Estimate, RunView, SiteRow
+from .session import REPORT_FILE, Session
+from .store.files import write_whole
+from .store.journal import Journal
+from .trust import EPSILON, trust
+
+COMPARISON_FILE = "comparison.json"
+MANY_SITES, LONG_S = 12, 60.0  # beyond these a comparison is only made when it is asked for
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the report lies, and the comparison in it."""
+
+    path: Path
+    comparison: Comparison
+
+
+def publish(session: Session, state: State, *, wanted: bool | None = None, tick: Tick = lambda _: None) -> Published:
+    """Write DIR/RUN/report.html.
+
+    Args:
+        session: of the run, with a folder.
+        state: its last.
+        wanted: train alone and pooled for the comparison: yes, no, or (None) if that is cheap.
+        tick: is told what is being trained.
+    """
+    from .report.page import render
+
+    assert session.folder is not None, "a report needs a run with a folder"
+    assert session.journal is not None, "a report needs a run with a journal"
+    rounds = session.journal.rounds()
+    comparison = compared(session, state, rounds, wanted, tick)
+    page = render(view(session.simulation.app, session.journal, comparison, session))
+    write_whole(session.folder / REPORT_FILE, page.encode())
+    return Published(session.folder / REPORT_FILE, comparison)
+
+
+def compared(
+    session: Session, state: State, rounds: list[dict[str, Any]], wanted: bool | None, tick: Tick
+) -> Comparison:
+    """Return the stored comparison of this state, a new one, or the reason why there is none."""
+    assert session.folder is not None, "a comparison is stored in the run's folder"
+    stored = _stored(session.folder, state.round)
+    if stored is not None and wanted is not False:
+        return stored
+    sites, seconds = len(session.simulation.held), sum(event["seconds"] for event in rounds)
+    if wanted is False or (wanted is None and (sites > MANY_SITES or seconds > LONG_S)):
+        seen = next((event["metrics"] for event in reversed(rounds) if "metrics" in event), {"loss": None})
+        figure = main_figure(seen, session.simulation.app.stop)
+        note = (
+            f"Not made here; `fedloom report {session.run} --compare` trains {sites} sites alone, and all rows pooled."
+        )
+        return Comparison(figure, (), note)
+    made = compare(session.simulation, session.simulation.evaluated(state), tick)
+    content = {"round": state.round, **asdict(made)}
+    write_whole(session.folder / COMPARISON_FILE, json.dumps(content, indent=1).encode())
+    return made
+
+
+def _stored(folder: Path, round: int) -> Comparison | None:
+    path = folder / COMPARISON_FILE
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    if found["round"] != round:
+        return None
+    return Comparison(found["figure"], tuple(_site_row(row) for row in found["rows"]), found["note"])
+
+
+def _site_row(row: Mapping[str, Any]) -> SiteRow:
+    kinds = ("alone", "federated", "personal", "pooled")
+    estimates = {kind: Estimate(**row[kind]) if row[kind] else None for kind in kinds}
+    return SiteRow(row["site"], row["examples"], **estimates)
+
+
+def view(app: App, journal: Journal, comparison: Comparison, session: Session) -> RunView:
+    """Return everything that the report shows."""
+    row = journal.row()
+    digest = {"model digest": row.summary["sha256"]} if row.summary.get("sha256") else {}
+    return RunView(
+        run=row.run,
+        app=row.name,
+        digest=row.digest,
+        status=row.status,
+        reason=row.reason,
+        started=row.started,
+        engine=row.engine,
+        seed=row.seed,
+        figure=comparison.figure,
+        settings=settings(app) | {"parameters shared": f"{session.simulation.terms.payload.size:,}"} | digest,
+        trust=trust(app.strategy),
+        epsilon=EPSILON,
+        rounds=journal.rounds(),
+        held=who_holds_what(session.simulation.held),
+        comparison=comparison.rows,
+        comparison_note=comparison.note,
+    )
+
+
+def settings(app: App) -> dict[str, str]:
+    """Return what was trained and how, as text by name."""
+    strategy = app.strategy
+    parts = {
+        "model": app.model,
+        "local work": strategy.local,
+        "weights": strategy.weights,
+        "selection": strategy.select,
+        "stages": strategy.stages,
+        "aggregation": strategy.aggregate,
+        "server": strategy.optimizer,
+        "schedule": strategy.schedule,
+        "partition": app.data.partition,
+        "held out": app.data.holdout,
+        "stop": app.stop,
+    }
+    return {name: written(described(part)) for name, part in parts.items()} | {"rounds": str(app.rounds)}
+
+
+def written(value: Any) -> str:
+    """Return a described value as people read it.
+
+    >>> written({"Step": {"lr": 0.1}})
+    'Step(lr 0.1)'
+    """
+    match value:
+        case {"code": _}:
+            return "own code"
+        case {"model": digest, "figures": figures}:
+            return f"own model {digest[:12]}, measured by {', '.join(figures)}"
+        case dict() if len(value) == 1 and isinstance(next(iter(value.values())), dict):
+            name, inner = next(iter(value.items()))
+            said = ", ".join(f"{k} {written(v)}" for k, v in inner.items() if v not in (None, {}, []))
+            return f"{name}({said})" if said else str(name)
+        case dict():
+            return ", ".join(f"{k} {written(v)}" for k, v in value.items()) or "none"
+        case list():
+            return ", ".join(written(item) for item in value) or "none"
+    return str(value)
