@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from . import recipes
+from .adapters.losses import named
 from .app import App, Data
 from .core.errors import ConfigError
 from .core.parts import Stage, Weights
@@ -164,7 +165,10 @@ def parsed(text: str) -> Any:
 def build(table: Table, folder: Path, where: str, stem: str) -> App:
     """Return the app of a parsed file; paths in it are relative to `folder`."""
     top = checked(AppTable, table, where)
-    app = App(
+    stop = _made(Stop, {"target": top.target, **top.stop}, f"{where}: stop")
+    if top.loss is not None:
+        stop.check(named(top.loss).figures)
+    return App(
         name=top.name or stem,
         model=_model(_named("model", top.model), top.loss, where),
         data=_data(_named("data", top.data), top.clients, folder, where),
@@ -172,9 +176,8 @@ def build(table: Table, folder: Path, where: str, stem: str) -> App:
         rounds=top.rounds,
         seed=top.seed,
         evaluate_every=top.evaluate_every,
-        stop=_made(Stop, {"target": top.target, **top.stop}, f"{where}: stop"),
+        stop=stop,
     )
-    return app
 
 
 def checked(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:

@@ -54,8 +54,8 @@ class Stop:
             if name not in figures:
                 known = ", ".join(sorted(figures))
                 raise ConfigError(
-                    f"{name!r} cannot be a target here: this model's loss is measured by {known}; name one of those, "
-                    f"or change the loss."
+                    f"{name!r} cannot be a target with this loss, which leads to {known}; name one of those, or "
+                    f"change the loss."
                 )
 
     def judge(

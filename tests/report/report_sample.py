@@ -71,7 +71,7 @@ def hospitals() -> RunView:
         run="heart-20250301-7f3a",
         app="heart",
         digest="sha256:9b1f5c0e77aa41d2",
-        status="finished",
+        status="completed",
         reason="",
         started="2025-03-01 09:14",
         engine="vectorized",

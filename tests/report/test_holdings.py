@@ -1,7 +1,7 @@
 from report_sample import HELD
 
+from fedloom.data.holds import Held
 from fedloom.report.holdings import colours, held, labels, shares
-from fedloom.report.view import Held
 
 
 def test_bars_name_sites_and_labels():

@@ -8,8 +8,9 @@ import pytest
 from report_sample import COMPARISON, HELD, around, events, hospitals, many
 
 from fedloom.core.errors import MissingExtra
+from fedloom.data.holds import Held
 from fedloom.report import gained, render
-from fedloom.report.view import Estimate, Held, SiteRow
+from fedloom.report.view import Estimate, SiteRow
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -57,7 +58,7 @@ def test_four_hospitals():
     text = read(page)
     assert "After 20 rounds the federated model reaches AUC 0.87 on held-out data of 4 sites." in text
     assert gained(COMPARISON, "auc") in text
-    assert "✓ finished" in text
+    assert "✓ completed" in text
     assert "2.4 MB" in text
     assert "61.4 kB" in text
     assert "no answer within 60 s" in text

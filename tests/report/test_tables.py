@@ -4,8 +4,9 @@ import math
 from report_sample import COMPARISON, HELD, around, events
 from rich.console import Console
 
+from fedloom.data.holds import Held
 from fedloom.report.tables import comparison_table, fault_lines, held_table, rounds_table, runs_table
-from fedloom.report.view import Held, SiteRow
+from fedloom.report.view import SiteRow
 
 
 def shown(table):
@@ -45,7 +46,7 @@ def test_comparison():
 
 
 def test_runs():
-    text = shown(runs_table([{"run": "r1", "status": "finished", "auc": 0.87654}, {"run": "r2", "status": "failed"}]))
+    text = shown(runs_table([{"run": "r1", "status": "completed", "auc": 0.87654}, {"run": "r2", "status": "failed"}]))
     assert "0.8765" in text
     assert "–" in text
     assert shown(runs_table([]))

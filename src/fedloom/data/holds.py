@@ -35,7 +35,7 @@ def holdings(rows: Rows, partition: Partition, holdout: float, streams: Streams)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one site holds: numbers of rows, and of training and held-out rows of each class (none for regression)."""
+    """What one site holds: numbers of rows, and of training rows of each class (none for regression)."""
 
     site: str
     train: int
@@ -51,7 +51,7 @@ def who_holds_what(held: Mapping[str, SiteRows]) -> list[Held]:
     >>> from .rows import ArrayRows
     >>> rows = ArrayRows(np.zeros((10, 2)), np.arange(10) % 2, ("no", "yes"))
     >>> who_holds_what(holdings(rows, Iid(1), 0.2, stream(0, "partition")))
-    [Held(site='client-000', train=8, held_out=2, labels={'no': 5, 'yes': 5})]
+    [Held(site='client-000', train=8, held_out=2, labels={'no': 4, 'yes': 4})]
     """
     return [Held(site, own.train.size, own.held_out.size, _labels(own)) for site, own in held.items()]
 
@@ -60,5 +60,5 @@ def _labels(own: SiteRows) -> dict[str, int]:
     names = own.train.class_names
     if not names:
         return {}
-    counts = sum(np.bincount(rows.labels(), minlength=len(names)) for rows in (own.train, own.held_out))
-    return dict(zip(names, np.asarray(counts).tolist(), strict=True))
+    counts = np.bincount(own.train.labels(), minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))

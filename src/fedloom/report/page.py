@@ -18,7 +18,7 @@ from .words import BAD, GOOD, NOTHING, bounds, called, difference, duration, meg
 __all__ = ["gained", "render"]
 
 _COLUMNS = ("alone", "federated", "personal", "pooled")
-_ARROWS = {1: "▲", 0: "＝", -1: "▼"}
+_ARROWS = {1: "▲", 0: "=", -1: "▼"}
 _SURE = {True: "beyond the intervals", False: "within the intervals", None: "intervals unknown"}
 
 
