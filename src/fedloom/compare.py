@@ -71,10 +71,15 @@ def compare(simulation: Simulation, state: State, tick: Tick = lambda _: None) -
 def _pooled(simulation: Simulation, rounds: int, figure: str) -> dict[str, Estimate]:
     local = simulation.app.strategy.local
     if not isinstance(local, AtHome):
-        return _measured(simulation, _last(_set_up(simulation.app, _one_pot(simulation), rounds)), figure)
+        return _measured(simulation, trained_on(simulation.app, _one_pot(simulation), rounds), figure)
     plain = replace(simulation.app, strategy=replace(simulation.app.strategy, local=local.local))
-    vector = _last(_set_up(plain, _one_pot(simulation), rounds))
+    vector = trained_on(plain, _one_pot(simulation), rounds)
     return _measured(_set_up(plain, simulation.held, rounds), vector, figure)
+
+
+def trained_on(app: App, held: Mapping[str, SiteRows], rounds: int) -> Vector:
+    """Return the shared vector after so many rounds of the app with other holdings, everybody taking part."""
+    return _last(_set_up(app, held, rounds))
 
 
 def _one_pot(simulation: Simulation) -> dict[str, SiteRows]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from .adapters.threads import one_thread, single_threaded
 from .app import App
 from .core.errors import ConfigError, DataError
 from .core.layout import MODEL, Vector
@@ -33,7 +34,10 @@ from .data.rows import SiteRows
 from .data.standardise import statistics
 from .intervals import bootstrap
 from .runtime.inprocess import InProcess
+from .runtime.pool import Pool
 from .runtime.trainer import Trainer
+
+ENGINES = ("sequential", "pool")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,7 @@ class Simulation:
         statistics: what the parties computed together: mean and scale by column.
         test: the source's official test part, as numbers; None if it has none.
         measured: names of the parties that hold examples out.
+        engine: what carries the tasks: "sequential", or "pool" (a process for each core).
     """
 
     app: App
@@ -61,6 +66,12 @@ class Simulation:
     statistics: Mapping[str, Any]
     test: Examples | None
     measured: tuple[str, ...]
+    engine: str = "sequential"
+
+    def close(self) -> None:
+        """End what the engine has started."""
+        if isinstance(self.federation, Pool):
+            self.federation.close()
 
     def first(self) -> State:
         """Return the state before round 1."""
@@ -111,6 +122,7 @@ def simulate(
     app: App,
     *,
     held: Mapping[str, SiteRows] | None = None,
+    engine: str = "sequential",
     now: Callable[[], float] = monotonic,
 ) -> Simulation:
     """Set an app up in this process; `held` overrides who holds what. Nothing is trained yet.
@@ -124,7 +136,7 @@ def simulate(
         name: Trainer(name, model, app.strategy, rows, app.seed, terms, bootstrap=bootstrap)
         for name, rows in own.items()
     }
-    federation = InProcess(parties, members, now)
+    federation = InProcess(parties, members, now, single_threaded)
     found = statistics(lambda body: _updates(federation, list(own), body), app.data.source.schema)
     ready = [body for body in asked(federation, list(own), Prepare(found)) if isinstance(body, Ready)]
     _enough(own)
@@ -134,7 +146,16 @@ def simulate(
     if not measured and (test is None or not whole):
         raise ConfigError("there is nothing to measure on: no site holds rows out; set data.holdout above 0.")
     examples = test.examples(found) if test is not None and whole else None
-    return Simulation(app, model, own, parties, federation, terms, found, examples, measured)
+    chosen = _engine(engine, federation, parties, terms)
+    return Simulation(app, model, own, parties, chosen, terms, found, examples, measured, engine)
+
+
+def _engine(name: str, federation: InProcess, parties: Mapping[str, Trainer], terms: Terms) -> Federation:
+    if name not in ENGINES:
+        raise ConfigError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}.")
+    if name == "sequential":
+        return federation
+    return Pool(parties, federation.roster, terms.payload, terms.total, one_thread, now=federation.now)
 
 
 def asked(federation: Federation, names: Sequence[str], body: TaskBody) -> list[ReplyBody]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -18,11 +19,13 @@ class InProcess:
         parties: by name.
         roster: who can be asked.
         now: the clock, in seconds; a test may inject its own.
+        calm: what a client trains in: keeps libraries to one thread, so that a pool of workers gives the same bits.
     """
 
     parties: Mapping[str, Party]
     roster: Sequence[Member]
     now: Callable[[], float] = monotonic
+    calm: Callable[[], AbstractContextManager[None]] = nullcontext
     waiting: dict[int, deque[Task]] = field(default_factory=dict)
     unsettled: dict[int, str] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=count)
@@ -48,7 +51,8 @@ class InProcess:
         task = queue.popleft()
         if isinstance(task.body, Train):
             self.unsettled[task.number] = task.party
-        reply = next(iter(self.parties[task.party].answer([task])))
+        with self.calm():
+            reply = next(iter(self.parties[task.party].answer([task])))
         return reply if timeout_s is None or self.now() - began <= timeout_s else None
 
     def cancel(self, ask: Ask) -> None:
