@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fedloom.report import Estimate, Held, RunView, SiteRow, render
+from fedloom.data.holds import Held
+from fedloom.report.page import render
+from fedloom.report.view import Estimate, RunView, SiteRow
 
 HELD = [
     Held("cleveland", 242, 61, {"healthy": 131, "diseased": 111}),

@@ -9,7 +9,8 @@ from report_sample import COMPARISON, HELD, around, events, hospitals, many
 
 from fedloom.core.errors import MissingExtra
 from fedloom.data.holds import Held
-from fedloom.report import gained, render
+from fedloom.report.gains import gained
+from fedloom.report.page import render
 from fedloom.report.view import Estimate, SiteRow
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
