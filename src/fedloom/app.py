@@ -36,6 +36,13 @@ class Data:
             raise ConfigError(f"Data.holdout must be in [0, 1), got {self.holdout}.")
 
 
+_PARTS: tuple[tuple[str, type, str], ...] = (
+    ("data", Data, "fedloom.Data(source=…)"),
+    ("strategy", Strategy, "fedloom.fedavg()"),
+    ("stop", Stop, "fedloom.Stop(target={…})"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class App:
     """What is trained.
@@ -69,6 +76,10 @@ class App:
         for name in ("rounds", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"App.{name} must be at least 1, got {getattr(self, name)}.")
+        for name, kind, example in _PARTS:
+            if not isinstance(getattr(self, name), kind):
+                got = type(getattr(self, name)).__name__
+                raise ConfigError(f"App.{name} must be a {kind.__name__}, got {got}; write {name}={example}.")
 
     @cached_property
     def built(self) -> Model:
@@ -83,8 +94,10 @@ class App:
         parts = [self.data, self.strategy, self.rounds, self.stop, self.seed, self.evaluate_every]
         return digest([self.model, self.built.layout.digest, *parts])
 
-    def run(self, *, out: Path | str | None = None, start: Path | str | None = None) -> Iterator[State]:
+    def run(
+        self, *, out: Path | str | None = None, start: Path | str | None = None, engine: str = "sequential"
+    ) -> Iterator[State]:
         """Yield the state after each round; see `fedloom.run`."""
         from .session import run
 
-        return run(self, out=out, start=start)
+        return run(self, out=out, start=start, engine=engine)

@@ -7,18 +7,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .compare import main_figure
-from .core.errors import FedloomError, RunError, UnknownRun
+from .core.errors import ConfigError, FedloomError, UnknownRun
 from .core.state import State
 from .load import DEMO, Loaded, load
 from .session import Session, begin
 from .session import resume as resumed
+
+if TYPE_CHECKING:
+    from .predict import Predictions
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +40,13 @@ Compare = Annotated[
     bool | None,
     typer.Option("--compare/--no-compare", help="Also train alone and pooled for the report; by default if cheap."),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="sequential; pool (a process for each core, the same bits); vectorized (clients in stacks, equal to "
+        "rounding); auto measures the first two, takes the faster, and says why."
+    ),
+]
 RUNS = Path("runs")
 
 
@@ -44,15 +55,19 @@ def main() -> None:
     try:
         cli()
     except FedloomError as error:
-        console.print(f"[bold red]error[/] {error.code}: ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1 if isinstance(error, RunError) and not isinstance(error, UnknownRun) else 2)
+        _complain(error)
+        sys.exit(2)
+
+
+def _complain(error: FedloomError) -> None:
+    console.print(f"[bold red]error[/] {error.code}: ", end="")
+    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
 
 
 @cli.command()
 def demo(out: Out = RUNS, json_: Json = False, compare: Compare = None) -> None:
-    """Train on a medical data set, divided over five hospitals; ends with a table and a report. No files needed."""
-    run(DEMO, [], out, json_, None, compare)
+    """Train on a medical data set, divided over hospitals; ends with a table and a report. No files needed."""
+    run(DEMO, [], out, json_, None, compare, "auto")
 
 
 @cli.command()
@@ -63,10 +78,19 @@ def run(
     json_: Json = False,
     start_from: Annotated[Path | None, typer.Option(help="A model file to start from.")] = None,
     compare: Compare = None,
+    engine: Engine = "auto",
 ) -> None:
-    """Train an app in this process, with its parties simulated."""
+    """Train an app on this machine, with its parties simulated."""
     loaded = load(app, set_)
-    session = begin(loaded.app, out, source=loaded.source, overrides=set_, start=start_from, identity=loaded.identity)
+    session = begin(
+        loaded.app,
+        out,
+        source=loaded.source,
+        overrides=set_,
+        start=start_from,
+        identity=loaded.identity,
+        engine=engine,
+    )
     if not json_:
         _introduce(session, loaded)
     _finish(session, json_, compare)
@@ -77,7 +101,7 @@ def resume(run: Run, out: Out = RUNS, json_: Json = False, compare: Compare = No
     """Go on with a run that was stopped or killed; it ends with the bits that it would have had."""
     session = _reopened(run, out)
     if not json_:
-        console.print(f"going on with {session.run} after round {session.state.round}")
+        _say(f"going on with {session.run} after round {session.state.round}")
     _finish(session, json_, compare)
 
 
@@ -85,7 +109,7 @@ def resume(run: Run, out: Out = RUNS, json_: Json = False, compare: Compare = No
 def runs(out: Out = RUNS, json_: Json = False) -> None:
     """List the runs in a folder, newest last."""
     from .report.tables import runs_table
-    from .store import listed
+    from .store.runs import listed
 
     rows = [
         {
@@ -102,16 +126,17 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
         for row in rows:
             print(json.dumps(row))
     elif rows:
-        out_console.print(runs_table(rows))
+        told = ("run", "status", "rounds", "reason")  # an id holds the app's name and when the run began
+        out_console.print(runs_table([{name: row[name] for name in told} for row in rows]))
     else:
-        console.print(f"no runs in {out}; `fedloom demo` makes one")
+        _say(f"no runs in {out}; `fedloom demo` makes one")
 
 
 @cli.command()
 def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
-    """Show a run: how it stands, its rounds, its sites, its faults."""
+    """Show a run: how it stands, its rounds, its faults; the report shows its sites."""
     from .report.tables import fault_lines, rounds_table
-    from .store import listed, opened
+    from .store.runs import listed, opened
 
     folder, journal = opened(out, run)
     with closing(journal):
@@ -123,12 +148,14 @@ def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
         if row.summary:
             print(json.dumps(row.summary))
         return
-    out_console.print(f"[bold]{row.run}[/]  {row.name}: {row.status}{', ' if row.reason else ''}{row.reason}")
+    told = escape(f"{row.name}: {row.status}{', ' if row.reason else ''}{row.reason}")
+    out_console.print(f"[bold]{escape(row.run)}[/]  {told}", highlight=False)
     out_console.print(rounds_table(rounds))
     for line in fault_lines(rounds):
         out_console.print(line)
     if row.status in ("interrupted", "stopped", "failed"):
-        console.print(f"`fedloom resume {row.run}` goes on from here")
+        elsewhere = "" if out == RUNS else f" --out {out}"
+        _say(f"`fedloom resume {row.run}{elsewhere}` goes on from here")
 
 
 @cli.command()
@@ -137,8 +164,8 @@ def report(run: Run, out: Out = RUNS, compare: Compare = None) -> None:
     from .publish import publish
 
     with _session(run, out) as session, console.status("") as status:
-        made = publish(session, session.state, wanted=compare, tick=lambda what: status.update(f"training {what}"))
-    out_console.print(f"{made.path}", soft_wrap=True, highlight=False)
+        made = publish(session, session.state, wanted=compare, tick=lambda what: status.update(_comparing(what)))
+    out_console.print(str(made.path), markup=False, soft_wrap=True, highlight=False)
 
 
 @cli.command()
@@ -158,11 +185,10 @@ def predict(
         vector, app = session.deployed(site), session.simulation.app
         found = predicted(app.built, vector, app.data.source, statistics_of(session.folder or out), data)
     if found.dropped:
-        console.print(f"{found.dropped} rows have missing cells that the schema drops; they are left out")
+        _say(f"{found.dropped} rows have missing cells that the schema drops; they are left out")
     if output is not None:
-        with output.open("w", newline="", encoding="utf-8") as file:
-            found.write(file)
-        console.print(f"{len(found.outputs)} predictions in {output}")
+        _write(found, output)
+        _say(f"{len(found.outputs)} predictions in {output}")
     elif out_console.is_terminal:
         out_console.print(predictions_table(preview(found), len(found.outputs)))
     else:
@@ -180,7 +206,15 @@ def new(
     from .new import write_app
 
     path = write_app(csv, label, output or csv.with_name(csv.name.split(".")[0] + ".toml"), force)
-    console.print(f"wrote {path}; read it, correct it, then `fedloom run {path}`", soft_wrap=True, highlight=False)
+    _say(f"wrote {path}; read it, correct it, then `fedloom run {path}`")
+
+
+def _write(found: "Predictions", output: Path) -> None:
+    try:
+        with output.open("w", newline="", encoding="utf-8") as file:
+            found.write(file)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}; choose another with --output.") from error
 
 
 def _introduce(session: Session, loaded: Loaded) -> None:
@@ -190,39 +224,42 @@ def _introduce(session: Session, loaded: Loaded) -> None:
 
     app = loaded.app
     size, held = session.simulation.terms.payload.size, who_holds_what(session.simulation.held)
-    console.print(f"[bold]{app.name}[/]: {size:,} shared parameters, run {session.run}")
+    console.print(f"[bold]{escape(app.name)}[/]: {size:,} shared parameters, run {session.run}", soft_wrap=True)
     console.print(held_table(held[:20]))
     if len(held) > 20:
         console.print(f"… and {len(held) - 20} more clients; the report shows them all")
     console.print(f"[dim]{trust(app.strategy)}[/]")
+    engine = session.simulation.engine
+    _say(f"engine {engine}{f': {engine.why}' if engine.why else ''}")
 
 
 def _finish(session: Session, json_: bool, compare: bool | None) -> None:
-    state, stopped = session.state, False
+    code = 0
     with closing(session):
         try:
-            state = _trained(session, json_)
+            _trained(session, json_)
         except KeyboardInterrupt:
-            stopped = True
+            code = 130
+        except FedloomError as error:
+            _complain(error)
+            code = 1
         if json_:
             print(json.dumps(session.summary), flush=True)
         else:
-            _conclude(session, state, stopped, compare)
-    if stopped:
-        raise typer.Exit(130)
+            code = _conclude(session, compare) or code
+    if code:
+        raise typer.Exit(code)
 
 
-def _trained(session: Session, json_: bool) -> State:
-    """Run the rounds, say on the way how it goes, and return the last state."""
+def _trained(session: Session, json_: bool) -> None:
+    """Run the rounds, and say on the way how it goes."""
     from .events import round_event
 
-    state = session.state
     with closing(session.rounds()) as rounds, _progress(session, json_) as advance:
         for state in rounds:
             if json_:
                 print(json.dumps(round_event(state)), flush=True)
             advance(state)
-    return state
 
 
 @contextmanager
@@ -249,24 +286,52 @@ def _said(state: State, session: Session) -> str:
     return loss if figure == "loss" else f"{loss}  {figure} {seen[figure]:.4f}".strip()
 
 
-def _conclude(session: Session, state: State, stopped: bool, compare: bool | None) -> None:
+def _conclude(session: Session, compare: bool | None) -> int:
+    """Say how the run ended; write and show its report if it came to its end. Return 130 if that was interrupted."""
+    status, reason = session.state.status, session.state.reason
+    if status == "failed":
+        _say(f"{session.run} failed; when its cause is mended, `{_again('resume', session)}` goes on from here")
+        return 0
+    _say(f"{status}: {reason}")
+    if status == "stopped":
+        _say(f"`{_again('resume', session)}` goes on from here")
+        return 0
+    try:
+        _report(session, compare)
+    except KeyboardInterrupt:
+        _say(f"there is no report yet; `{_again('report', session)}` writes it")
+        return 130
+    return 0
+
+
+def _again(command: str, session: Session) -> str:
+    assert session.folder is not None, "a run of the command line has a folder"
+    elsewhere = "" if session.folder.parent == RUNS else f" --out {session.folder.parent}"
+    return f"fedloom {command} {session.run}{elsewhere}"
+
+
+def _report(session: Session, compare: bool | None) -> None:
     from .publish import publish
     from .report.gains import gained
     from .report.tables import comparison_table
 
-    console.print(f"[bold]{session.state.status}[/]: {session.state.reason}", soft_wrap=True, highlight=False)
-    if stopped:
-        console.print(f"`fedloom resume {session.run}` goes on from here", soft_wrap=True)
-        return
     with console.status("report") as status:
-        made = publish(session, state, wanted=compare, tick=lambda what: status.update(f"training {what} to compare"))
+        made = publish(session, session.state, wanted=compare, tick=lambda what: status.update(_comparing(what)))
     if made.comparison.rows:
         out_console.print(comparison_table(made.comparison.rows, made.comparison.figure))
-        out_console.print(gained(made.comparison.rows, made.comparison.figure))
+        out_console.print(gained(made.comparison.rows, made.comparison.figure), markup=False)
     else:
-        out_console.print(made.comparison.note, highlight=False)
-    out_console.print(f"model   {session.summary['model']}", soft_wrap=True, highlight=False)
-    out_console.print(f"report  {made.path}", soft_wrap=True, highlight=False)
+        out_console.print(made.comparison.note, markup=False, highlight=False)
+    for what, path in (("model", session.summary["model"]), ("report", made.path)):
+        out_console.print(f"{what:7} {path}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _comparing(what: str) -> str:
+    return escape(f"training {what} to compare")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -279,10 +344,12 @@ def _session(run: str, out: Path) -> Iterator[Session]:
 
 
 def _reopened(run: str, out: Path, *, ended: bool = False) -> Session:
-    from .store import opened
+    from .store.runs import opened
 
     folder, journal = opened(out, run)
     with closing(journal):
         row = journal.row()
+    if not row.app:
+        raise UnknownRun(f"the run {run} was begun in Python, which has its app: fedloom.session.resume(app, folder).")
     loaded = load(row.app, row.overrides)
     return resumed(loaded.app, folder, identity=loaded.identity, ended=ended)

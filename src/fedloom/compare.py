@@ -49,6 +49,8 @@ def compare(simulation: Simulation, state: State, tick: Tick = lambda _: None) -
     """
     if state.metrics is None or not simulation.measured:
         return Comparison("loss", (), "There is no comparison: no site holds rows out.")
+    if state.round == 0:
+        return Comparison("loss", (), "There is no comparison: no round has been closed.")
     figure = main_figure(state.metrics.view(), simulation.app.stop)
     keeps = isinstance(simulation.app.strategy.local, AtHome)
     together = _measured(simulation, state.vector, figure)

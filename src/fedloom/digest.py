@@ -8,6 +8,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from .core.parts import Model
 
-HIDDEN = frozenset({"partition", "path", "test_path"})  # who holds what, and where
+HIDDEN = frozenset({"partition", "path", "test_path", "device"})  # who holds what, where, and what computes
 
 
 def described(value: Any) -> Any:
@@ -31,20 +32,33 @@ def described(value: Any) -> Any:
             return value
         case float():
             return value if value == value and abs(value) != float("inf") else repr(value)
+        case np.generic():
+            return described(value.item())
         case np.ndarray():
             return {"array": sha256(np.ascontiguousarray(value).tobytes()).hexdigest(), "shape": list(value.shape)}
         case PurePath():
             return "path"
+        case partial():
+            return {"partial": [described(part) for part in (value.func, value.args, value.keywords)]}
         case Mapping():
             return {str(key): described(item) for key, item in sorted(value.items())}
         case list() | tuple() | set() | frozenset():
             return [described(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Model) and not isinstance(value, type):
-        return {"model": value.layout.digest, "figures": sorted(value.figures)}
+        return {"model": value.layout.digest, "figures": sorted(value.figures)} | _plain(value)
     if is_dataclass(value) and not isinstance(value, type):
-        inner = {f.name: described(getattr(value, f.name)) for f in fields(value) if f.init and f.name not in HIDDEN}
-        return {type(value).__name__: inner}
+        return {type(value).__name__: _settings(value)}
     return {"code": _source(value)}
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    return {f.name: described(getattr(value, f.name)) for f in fields(value) if f.init and f.name not in HIDDEN}
+
+
+def _plain(model: Any) -> dict[str, Any]:
+    """Return the settings of a model that are plain values, such as its penalty; the rest is code and weights."""
+    names = [f.name for f in fields(model) if f.name not in HIDDEN] if is_dataclass(model) else []
+    return {n: described(v) for n in names if isinstance(v := getattr(model, n), str | int | float)}
 
 
 def digest(value: Any) -> str:

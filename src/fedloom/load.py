@@ -2,17 +2,18 @@
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from .app import App
 from .core.errors import ConfigError, FedloomError
 
 DEMO = "demo"
+_NOT_LOCAL = ("__main__", "__mp_main__", "fedloom")
 _EXAMPLES = Path(__file__).parent / "examples"
 
 
@@ -45,6 +46,8 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
 
 def _from_python(path: Path) -> tuple[App, str]:
     """Run the file as a module, with its folder first among those that imports look in; return its `app`."""
+    for name in _local(path.parent):
+        del sys.modules[name]  # an earlier load's: what the file imports is part of its identity, and may have changed
     before, folder = set(sys.modules), str(path.parent)
     spec = importlib.util.spec_from_file_location(f"fedloom_app_{path.stem}", path)
     assert spec is not None, "a .py file has a loader"
@@ -58,14 +61,14 @@ def _from_python(path: Path) -> tuple[App, str]:
         raise
     except Exception as error:
         raise ConfigError(
-            f"{path.name} cannot be run: {_place(error, path)}{type(error).__name__}: {error}."
+            f"{path.name} cannot be run: {_place(error, path)}{type(error).__name__}: {' '.join(str(error).split())}."
         ) from error
     finally:
         sys.path.remove(folder)
     app = getattr(module, "app", None)
     if not isinstance(app, App):
         raise ConfigError(f"{path.name} has no app; write `app = fedloom.App(…)` at its top level.")
-    return app, _local_code(path, set(sys.modules) - before)
+    return app, _code({path, *(file for name, file in _local(path.parent).items() if name not in before)})
 
 
 def _place(error: Exception, path: Path) -> str:
@@ -77,10 +80,15 @@ def _place(error: Exception, path: Path) -> str:
     return f"line {line}: " if line else ""
 
 
-def _local_code(path: Path, modules: set[str]) -> str:
-    files = {str(getattr(sys.modules[name], "__file__", None)) for name in modules if name in sys.modules}
-    local = sorted(f for f in files if f.startswith(str(path.parent)) and "site-packages" not in f)
-    texts = [Path(file).read_bytes() for file in {str(path), *local} if Path(file).is_file()]
+def _local(folder: Path) -> dict[str, Path]:
+    """Return the files of the modules imported from that folder, by module; fedloom's own and installed ones apart."""
+    found = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    files = {name: Path(file) for name, file in found.items() if file and name.split(".")[0] not in _NOT_LOCAL}
+    return {n: f for n, f in files.items() if f.is_relative_to(folder) and "site-packages" not in f.parts}
+
+
+def _code(files: Iterable[Path]) -> str:
+    texts = [file.read_bytes() for file in files if file.is_file()]
     return sha256(b"".join(sorted(sha256(text).digest() for text in texts))).hexdigest()
 
 
@@ -104,6 +112,8 @@ def changed(app: App, override: str) -> App:
 def _replaced(part: Any, way: Sequence[str], value: Any, key: str) -> Any:
     name, *rest = way
     if isinstance(part, Mapping):
+        if rest and name not in part:
+            raise ConfigError(f"--set {key}: there is no {name!r} in it; it has {', '.join(map(str, part)) or 'none'}.")
         return {**part, name: _replaced(part[name], rest, value, key) if rest else value}
     if not is_dataclass(part) or isinstance(part, type):
         raise ConfigError(f"--set {key}: {name!r} cannot be set on a {type(part).__name__}.")
@@ -112,7 +122,17 @@ def _replaced(part: Any, way: Sequence[str], value: Any, key: str) -> Any:
         near = get_close_matches(name, known, 1)
         asked = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
         raise ConfigError(f"--set {key}: {type(part).__name__} has no {name!r}; {asked}")
-    inner = _replaced(getattr(part, name), rest, value, key) if rest else value
-    if not rest and isinstance(value, str) != isinstance(getattr(part, name), str) and isinstance(value, str):
-        raise ConfigError(f"--set {key}: {value!r} cannot take the place of {getattr(part, name)!r}; edit the app.")
-    return replace(part, **{name: inner})
+    if rest:
+        return replace(part, **{name: _replaced(getattr(part, name), rest, value, key)})
+    return replace(part, **{name: _fitting(part, name, value, key)})
+
+
+def _fitting(part: Any, name: str, value: Any, key: str) -> Any:
+    """Return the value as the field is annotated; parts of an app are not values, and cannot be set."""
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(get_type_hints(type(part))[name]).validate_python(value)
+    except (ValidationError, PydanticUserError) as error:
+        now = getattr(part, name)
+        raise ConfigError(f"--set {key}: {value!r} cannot take the place of {now!r}; edit the app.") from error

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from .adapters.losses import named
 from .core.errors import ConfigError, MissingExtra
 from .core.parts import Model
 from .data.sources import Source
 
 ModelFor = Callable[[Source], Model]
 KINDS = ("logistic", "linear", "mlp", "cnn")
+HIDDEN = (200, 200)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class BuiltIn:
 
     name: str
     loss: str | None = None
-    hidden: tuple[int, ...] = (200, 200)
+    hidden: tuple[int, ...] = HIDDEN
     l2: float = 0.0
     bound: float = 16.0
 
@@ -39,6 +41,12 @@ class BuiltIn:
         if self.name not in KINDS:
             near = get_close_matches(self.name, KINDS, 1)
             raise ConfigError(f"there is no built-in model {self.name!r}; {_did_you_mean(near)}")
+        if self.loss is not None:
+            named(self.loss)
+        if self.hidden != HIDDEN and self.name != "mlp":
+            raise ConfigError(f"the model {self.name!r} has no hidden layers; leave 'hidden' out, or take model 'mlp'.")
+        if self.l2 and self.name not in ("logistic", "linear"):
+            raise ConfigError(f"the model {self.name!r} has no penalty 'l2'; set sgd's weight_decay instead.")
 
     def __call__(self, source: Source) -> Model:
         """Return the model for that data; raises `ConfigError` for a loss that its label cannot have."""
@@ -47,6 +55,8 @@ class BuiltIn:
         if self.loss is not None and (loss == "mse") != (source.classes == 0):
             kind = f"{source.classes} classes" if source.classes else "numbers"
             raise ConfigError(f"the loss {loss!r} does not fit a label of {kind}; take {usual!r}.")
+        if loss == "binary_cross_entropy" and source.classes != 2:
+            raise ConfigError(f"the loss {loss!r} does not fit a label of {source.classes} classes; take {usual!r}.")
         if self.name in ("logistic", "linear"):
             return self._numpy(source)
         return self._torch(source, loss)
@@ -59,7 +69,11 @@ class BuiltIn:
             inputs *= width
         if self.name == "logistic" and not source.classes:
             raise ConfigError("a logistic model needs classes, and this label is a number; take model 'linear'.")
-        return logistic(inputs, source.classes, self.l2, bound=self.bound) if source.classes else linear(inputs)
+        if not source.classes and self.l2:
+            raise ConfigError("least squares has no penalty 'l2' here; set sgd's weight_decay instead.")
+        if not source.classes:
+            return linear(inputs, self.bound)
+        return logistic(inputs, source.classes, self.l2, bound=self.bound)
 
     def _torch(self, source: Source, loss: str) -> Model:
         try:

@@ -56,7 +56,7 @@ def _lines(found: Inferred, csv: Path, output: Path) -> Iterator[str]:
     own = csv.resolve()
     path = own.name if own.parent == target else str(own)
     yield _HEAD.format(file=csv.name, name=output.name, stem=_text(output.stem), path=_text(path))
-    yield f"[data.label]        # {found.notes[schema.label]}"
+    yield f"[data.label]        {_comment(found.notes[schema.label])}"
     yield f"column = {_text(schema.label)}"
     yield f"task = {_text(schema.task)}"
     if schema.classes:
@@ -69,10 +69,10 @@ def _lines(found: Inferred, csv: Path, output: Path) -> Iterator[str]:
         yield f"missing_values = {_list(schema.missing_values)}"
     yield "\n[data.columns]"
     for column in schema.features:
-        yield f"# {column.name}: {found.notes[column.name]}"
+        yield _comment(f"{column.name}: {found.notes[column.name]}")
         yield f"{_text(column.name)} = {{ {', '.join(_column(column))} }}"
     for name in found.left_out:
-        yield f"# {name}: {found.notes[name]}"
+        yield _comment(f"{name}: {found.notes[name]}")
     regression = schema.task == "regression"
     model, figure, value = ("linear", "rmse", "5.0") if regression else ("logistic", "accuracy", "0.9")
     tail = _TAIL.replace("{model}", _text(model)).replace("{figure}", figure).replace("{value}", value)
@@ -89,8 +89,12 @@ def _column(column: Column) -> Iterator[str]:
         yield f"missing_values = {_list(column.missing_values)}"
 
 
+def _comment(text: str) -> str:
+    return "# " + "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+
+
 def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a JSON string without control characters is a TOML string
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one character that only TOML escapes
 
 
 def _list(texts: tuple[str, ...]) -> str:

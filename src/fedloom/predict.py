@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Predictions:
 
     def write(self, file: TextIO) -> None:
         """Write them as CSV."""
-        csv.writer(file).writerows(self.rows())
+        csv.writer(file, lineterminator="\n").writerows(self.rows())
 
 
 def predict(model: Model, vector: Vector, source: Source, statistics: dict[str, Any], path: Path) -> Predictions:
@@ -75,8 +76,11 @@ def _array(source: Npz, path: Path) -> NDArray[Any]:
             if source.inputs not in arrays:
                 raise DataError(f"{path}: there is no array {source.inputs!r}; it has {', '.join(arrays.files)}.")
             inputs = arrays[source.inputs]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} cannot be read as .npz: {error}.") from error
+    if inputs.dtype.kind not in "biuf" or int(np.prod(inputs.shape[1:])) != int(np.prod(source.shape)):
+        there = f"{inputs.dtype} of shape {inputs.shape[1:]}"
+        raise DataError(f"{path}: an input must be numbers of shape {source.shape}, got {there}.")
     scaled: NDArray[Any] = inputs.reshape(len(inputs), *source.shape).astype(np.float32)
     return scaled * np.float32(source.scale)
 

@@ -15,16 +15,15 @@ from .app import App
 from .core.errors import ConfigError, DigestMismatch, FedloomError, UnknownRun
 from .core.layout import MODEL, Vector
 from .core.state import State
-from .core.tree import Tree
+from .core.tree import Tree, holds_something
 from .digest import described, digest
 from .events import end_event, round_event
 from .simulation import Simulation, simulate
 
 if TYPE_CHECKING:
-    from .store import Journal, RunRow
+    from .store.journal import Ending, Journal, RunRow
 
 MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
-ENGINE = "sequential"
 
 
 @dataclass(eq=False)
@@ -48,7 +47,7 @@ class Session:
     summary: dict[str, Any] = field(default_factory=dict)
     held: ExitStack = field(default_factory=ExitStack)
     _events: list[dict[str, Any]] = field(default_factory=list)
-    _moved: set[str] = field(default_factory=set)
+    _moved: dict[str, Tree] = field(default_factory=dict)
     _saved_at: float = 0.0
 
     @property
@@ -59,6 +58,8 @@ class Session:
     def rounds(self) -> Generator[State, None, None]:
         """Yield the state after each round; however it ends, what was reached is saved and the run has a status."""
         self._saved_at = time.monotonic()
+        if self.journal is not None:
+            self.journal.reopen()
         try:
             for state in self.simulation.rounds(self.state):
                 self._close_round(state)
@@ -69,37 +70,43 @@ class Session:
             self._end(self.state.but(status="failed", reason=str(error)))
             raise
         except (KeyboardInterrupt, GeneratorExit):
-            self._end(self.state.but(status="stopped", reason=f"stopped after round {self.state.round}"))
+            if self.state.status == "running":
+                self._end(self.state.but(status="stopped", reason=f"after round {self.state.round}"))
+            elif not self.summary:  # interrupted while the end was written
+                self._end(self.state)
             raise
         yield self.state
 
     def _close_round(self, state: State) -> None:
-        self.state = state
-        assert state.record is not None
-        self._events.append(round_event(state))
-        self._moved |= {state.record.cohort[number - state.record.first] for number in state.record.counted}
-        if state.status != "running" or time.monotonic() - self._saved_at >= self.save_every_s:
+        record = state.record
+        assert record is not None
+        counted = {record.cohort[number - record.first] for number in record.counted}
+        moved = self._moved | {name: self.simulation.parties[name].memory for name in sorted(counted)}
+        events = [*self._events, round_event(state)]
+        # Together, so that an interrupt finds a state, events and memories of the same round.
+        self.state, self._events, self._moved = state, events, moved
+        if state.status == "running" and time.monotonic() - self._saved_at >= self.save_every_s:
             self.save()
 
-    def save(self) -> None:
-        """Write what a crash must not lose: state, events and client memories, in one transaction."""
+    def save(self, ending: "Ending | None" = None) -> None:
+        """Write what a crash must not lose, and how the run ended if it did, in one transaction."""
         if self.journal is not None:
-            memories = {name: self.simulation.parties[name].memory for name in sorted(self._moved)}
-            self.journal.save(self.state, self._events, {n: m for n, m in memories.items() if _worth_keeping(m)})
-        self._events, self._moved, self._saved_at = [], set(), time.monotonic()
+            memories = {name: memory for name, memory in self._moved.items() if holds_something(memory)}
+            self.journal.save(self.state, self._events, memories, ending)
+        self._events, self._moved, self._saved_at = [], {}, time.monotonic()
 
     def _end(self, state: State) -> None:
-        self.state, model, digested = state, None, None
-        if self.folder is not None and self.journal is not None:
-            from .store.runs import now
-
-            self.save()
-            model = str(self.folder / MODEL_FILE)
-            digested = write_model(self.simulation, state, self.folder)
-            self.summary = end_event(state, self.run, model, digested)
-            self.journal.end(state.status, state.reason, now(), self.summary)
-        else:
+        self.state = state
+        if self.folder is None:
             self.summary = end_event(state, None, None, None)
+            return
+        from .store.journal import Ending
+        from .store.runs import now
+
+        model = str(self.folder / MODEL_FILE)
+        summary = end_event(state, self.run, model, write_model(self.simulation, state, self.folder))
+        self.save(Ending(state.status, state.reason, now(), summary))
+        self.summary = summary
 
     def close(self) -> None:
         """Give the journal and the folder back."""
@@ -118,14 +125,6 @@ class Session:
         if site not in simulation.parties:
             raise ConfigError(f"there is no site {site!r}; there are {', '.join(sites)}.")
         return simulation.parties[site].personal(self.state.vector)
-
-
-def _worth_keeping(memory: Tree) -> bool:
-    if isinstance(memory, dict):
-        return any(_worth_keeping(part) for part in memory.values())
-    if isinstance(memory, list | tuple):
-        return any(_worth_keeping(part) for part in memory)
-    return memory is not None
 
 
 def write_model(simulation: Simulation, state: State, folder: Path) -> str:
@@ -152,6 +151,7 @@ def begin(
     overrides: Sequence[str] = (),
     start: Path | None = None,
     identity: str | None = None,
+    engine: str = "sequential",
 ) -> Session:
     """Set a new run up; nothing is written before everything that can be refused has been.
 
@@ -159,19 +159,20 @@ def begin(
         app: what to train; out: where runs live (None records nothing).
         source: the file that the app was read from; overrides: of `--set`; identity: digest of app and file.
         start: a model file to start from instead of initial values.
+        engine: "auto", "sequential", "pool" or "vectorized"; see `fedloom.engines`.
     """
-    simulation = simulate(app)
+    simulation = simulate(app, engine=engine)
     state = simulation.first()
     if start is not None:
         state = started_from(simulation, state, start)
     if out is None:
-        return Session(simulation, state)
-    from .store import RunRow, create, locked
-    from .store.runs import journal, now
+        return Session(simulation, state, held=_holding(simulation))
+    from .store.journal import RunRow
+    from .store.runs import create, journal, locked, now
     from .version import __version__
 
     folder = create(out, app.name)
-    held = ExitStack()
+    held = _holding(simulation)
     held.enter_context(locked(folder))
     book = journal(folder)
     row = RunRow(
@@ -179,7 +180,7 @@ def begin(
         name=app.name,
         app=source,
         digest=identity or app.digest,
-        engine=ENGINE,
+        engine=str(simulation.engine),
         started=now(),
         version=__version__,
         overrides=tuple(overrides),
@@ -187,8 +188,7 @@ def begin(
         seed=app.seed,
         summary={},
     )
-    book.save(state, [], {})
-    book.begin(row)
+    book.begin(row, state)
     held.callback(book.close)
     return Session(simulation, state, folder, book, held=held)
 
@@ -198,8 +198,7 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
 
     Raises `DigestMismatch` if the app has changed, `UnknownRun` if there is nothing to go on with.
     """
-    from .store import locked
-    from .store.runs import journal
+    from .store.runs import journal, locked
 
     held = ExitStack()
     held.enter_context(locked(folder))
@@ -207,7 +206,8 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
     held.callback(book.close)
     row = book.row()
     _continuable(row, app, identity, ended)
-    simulation = simulate(app)
+    simulation = simulate(app, engine="sequential" if ended else row.engine)
+    held.callback(simulation.close)
     saved = book.last()
     if saved is None:
         raise UnknownRun(f"the run {row.run} has no saved state; start it again.")
@@ -215,6 +215,12 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
     for name, memory in memories.items():
         simulation.parties[name].memory = memory
     return Session(simulation, state, folder, book, held=held)
+
+
+def _holding(simulation: Simulation) -> ExitStack:
+    held = ExitStack()
+    held.callback(simulation.close)
+    return held
 
 
 def _continuable(row: "RunRow", app: App, identity: str | None, ended: bool) -> None:
@@ -248,17 +254,21 @@ def started_from(simulation: Simulation, state: State, path: Path) -> State:
     return state.but(vector=vector, optimizer=simulation.app.strategy.optimizer.init(vector, state.layout))
 
 
-def run(app: App, *, out: Path | str | None = None, start: Path | str | None = None) -> Iterator[State]:
+def run(
+    app: App, *, out: Path | str | None = None, start: Path | str | None = None, engine: str = "sequential"
+) -> Iterator[State]:
     """Train an app: yield the state after each round. Evaluation, pictures and checkpoints are ordinary Python.
 
     Args:
         app: what to train.
         out: the folder where runs are recorded; None records nothing.
         start: a model file to start from.
+        engine: "sequential" or "pool" (the same bits), "vectorized" (equal to rounding), or "auto".
 
     The last state has a `status` other than "running". Leaving the loop early stops the run, which can be resumed.
     """
-    session = begin(app, Path(out) if out is not None else None, start=Path(start) if start is not None else None)
+    where, first = (None if path is None else Path(path) for path in (out, start))
+    session = begin(app, where, start=first, engine=engine)
     try:
         yield from session.rounds()
     finally:

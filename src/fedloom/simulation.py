@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from .adapters.threads import one_thread, single_threaded
+from .adapters.threads import single_threaded
 from .app import App
 from .core.errors import ConfigError, DataError
 from .core.layout import MODEL, Vector
@@ -32,12 +32,11 @@ from .core.update import Update
 from .data.holds import holdings
 from .data.rows import SiteRows
 from .data.standardise import statistics
+from .engines import Engine, carried, chosen
 from .intervals import bootstrap
 from .runtime.inprocess import InProcess
 from .runtime.pool import Pool
 from .runtime.trainer import Trainer
-
-ENGINES = ("sequential", "pool")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,7 @@ class Simulation:
         statistics: what the parties computed together: mean and scale by column.
         test: the source's official test part, as numbers; None if it has none.
         measured: names of the parties that hold examples out.
-        engine: what carries the tasks: "sequential", or "pool" (a process for each core).
+        engine: what carries the tasks.
     """
 
     app: App
@@ -66,7 +65,7 @@ class Simulation:
     statistics: Mapping[str, Any]
     test: Examples | None
     measured: tuple[str, ...]
-    engine: str = "sequential"
+    engine: Engine = Engine("sequential")
 
     def close(self) -> None:
         """End what the engine has started."""
@@ -75,17 +74,16 @@ class Simulation:
 
     def first(self) -> State:
         """Return the state before round 1."""
-        initial = self.model.init(stream(self.app.seed, "init"))
-        return self.app.strategy.first(self.terms, initial, self.app.seed)
+        return self.app.strategy.first(self.terms, self.model.init(stream(self.app.seed, "init")), self.app.seed)
 
     def rounds(self, state: State) -> Iterator[State]:
         """Yield the state after each round from `state` on, evaluated, until the app's stopping rule ends it."""
-        app = self.app
+        app, memory = self.app, state.stop
         for moved in app.strategy.schedule.run(app.strategy, self.terms, self.federation, state):
             due = moved.round % app.evaluate_every == 0 or moved.round == app.rounds
             state = self.evaluated(moved) if due else moved
             figures = state.metrics.view() if state.metrics is not None else None
-            memory, verdict = app.stop.judge(state.stop, state.round, app.rounds, figures)
+            memory, verdict = app.stop.judge(memory, state.round, app.rounds, figures)
             state = state.but(stop=memory)
             if verdict is None:
                 yield state
@@ -122,7 +120,7 @@ def simulate(
     app: App,
     *,
     held: Mapping[str, SiteRows] | None = None,
-    engine: str = "sequential",
+    engine: Engine | str = "sequential",
     now: Callable[[], float] = monotonic,
 ) -> Simulation:
     """Set an app up in this process; `held` overrides who holds what. Nothing is trained yet.
@@ -146,16 +144,11 @@ def simulate(
     if not measured and (test is None or not whole):
         raise ConfigError("there is nothing to measure on: no site holds rows out; set data.holdout above 0.")
     examples = test.examples(found) if test is not None and whole else None
-    chosen = _engine(engine, federation, parties, terms)
-    return Simulation(app, model, own, parties, chosen, terms, found, examples, measured, engine)
-
-
-def _engine(name: str, federation: InProcess, parties: Mapping[str, Trainer], terms: Terms) -> Federation:
-    if name not in ENGINES:
-        raise ConfigError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}.")
-    if name == "sequential":
-        return federation
-    return Pool(parties, federation.roster, terms.payload, terms.total, one_thread, now=federation.now)
+    first = app.strategy.first(terms, model.init(stream(app.seed, "init")), app.seed)
+    wanted = engine if isinstance(engine, Engine) else Engine.of(engine)
+    taken = chosen(wanted, app.strategy, parties, terms, first)
+    carrier = carried(taken, federation, parties, terms)
+    return Simulation(app, model, own, parties, carrier, terms, found, examples, measured, taken)
 
 
 def asked(federation: Federation, names: Sequence[str], body: TaskBody) -> list[ReplyBody]:

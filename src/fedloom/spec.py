@@ -185,13 +185,25 @@ def checked(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
     try:
         return kind(**table)
     except ValidationError as error:
-        first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained")))
+        found = error.errors()
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+    key = _key(table, first["loc"]) or str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         raise ConfigError(f"{where}: unknown key {key!r}; {_nearest(key, list(kind.model_fields))}")
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(first["loc"]) == 1:
         raise ConfigError(f"{where}: {key!r} is missing.")
     raise ConfigError(f"{where}: {key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}.")
+
+
+def _key(value: Any, place: Sequence[str | int]) -> str:
+    """Return the place in a table as a key with dots; pydantic's names for members of a union are not part of it."""
+    kept = []
+    for part in place:
+        inside = part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
+        if inside:
+            kept.append(str(part))
+            value = value[part]
+    return ".".join(kept)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

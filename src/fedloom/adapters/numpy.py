@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError, LayoutMismatch
 from ..core.layout import Array, Layout, Leaf, Vector
 from ..core.metrics import Metrics
-from ..core.parts import Examples, Gradient
+from ..core.parts import Batch, Examples, Gradient
 from ..core.rng import Streams
 from .losses import LOSSES, RANKED, Floats, class_numbers, sigmoid, softmax
 
@@ -93,6 +93,10 @@ class LinearModel:
         with np.errstate(invalid="ignore", over="ignore"):
             return LOSSES[self.loss].predict(self._outputs(np.asarray(x), self._rows(inputs)))
 
+    def stack(self) -> "LinearStack":
+        """Return what trains K clients at once."""
+        return LinearStack(self)
+
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return "weight" and "bias", as `torch.nn.Linear` names and shapes them."""
         return self.layout.unpack(np.array(vector, self.dtype))
@@ -110,6 +114,43 @@ class LinearModel:
     def _outputs(self, x: Array, inputs: Floats) -> Floats:
         weight, bias = self._parts(x)
         return np.asarray(inputs @ weight.T + bias)
+
+
+@dataclass(frozen=True)
+class LinearStack:
+    """K clients of a linear model at once: the same formulas on arrays with a leading axis."""
+
+    model: LinearModel
+
+    def load(self, vectors: Vector, clients: int) -> Array:
+        """Return (K, P)."""
+        return np.array(np.broadcast_to(vectors, (clients, self.model.layout.size)), self.model.dtype)
+
+    def read(self, x: Array) -> Array:
+        """Return x itself."""
+        return np.asarray(x)
+
+    def grad(self, x: Array, batch: Batch) -> Gradient:
+        """Return the clients' mean gradients (K, P) and Σ losses (K,)."""
+        model, clients, size = self.model, len(x), np.shape(batch.targets)[1]
+        inputs = np.asarray(batch.inputs, model.dtype).reshape(clients, size, model.inputs)
+        cut = model.inputs * model.outputs
+        weight, gradient = x[:, :cut].reshape(clients, model.outputs, model.inputs), np.empty_like(x)
+        with np.errstate(invalid="ignore", over="ignore"):
+            outputs = inputs @ weight.transpose(0, 2, 1) + x[:, None, cut:]
+            flat, truth = outputs.reshape(clients * size, model.outputs), np.reshape(batch.targets, clients * size)
+            losses = LOSSES[model.loss].each(flat, truth).reshape(clients, size) * batch.weights
+            share = batch.weights / batch.weights.sum(axis=1, keepdims=True)
+            slope = _SLOPES[model.loss](flat, truth).reshape(outputs.shape) * share[:, :, None].astype(model.dtype)
+            slopes = slope.transpose(0, 2, 1) @ inputs + model.l2 * weight
+        gradient[:, :cut], gradient[:, cut:] = slopes.reshape(clients, cut), slope.sum(axis=1)
+        return Gradient(gradient, losses.sum(axis=1, dtype=np.float64), x[:, :0])
+
+    def descend(self, x: Array, batch: Batch, rate: float) -> Array:
+        """Take a plain step in place and return Σ losses (K,)."""
+        found = self.grad(x, batch)
+        x -= rate * found.vector
+        return found.loss
 
 
 def linear(inputs: int, bound: float = 16.0, *, dtype: str = "float32") -> LinearModel:

@@ -1,10 +1,13 @@
 """One thread for a trainer: cores are used by several processes, and sums in libraries keep one order."""
 
+import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 @cache
@@ -15,10 +18,18 @@ def _controller() -> Any:
 
 
 def one_thread() -> None:
-    """Keep this process's numerical libraries to one thread from now on."""
+    """Make this process a worker: libraries keep to one thread, and freed memory is kept for the next client."""
+    _keep_memory()
     _controller().limit(limits=1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _keep_memory() -> None:
+    """Tell glibc not to give large arrays back to the system each time: their pages would be zeroed over and over."""
+    with suppress(AttributeError, OSError):
+        for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, 1 << 30)
 
 
 @contextmanager

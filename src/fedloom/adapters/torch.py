@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 from .torch_flat import Flat, flatten, to_numpy, values_of
 from .torch_objective import Objective, PerExample, as_tensor, wide
+from .torch_stacked import TorchStack, chain, unstackable
 
 EVALUATE_BATCH = 1024  # examples
 
@@ -98,6 +99,14 @@ class TorchModel:
             outputs = [wide(self._forward(self._inputs(inputs[rows]))) for rows in _slices(len(inputs)) or [slice(0)]]
         known = self.objective.known
         return known.predict(np.concatenate(outputs)) if known else np.concatenate(outputs)
+
+    def stack(self) -> TorchStack:
+        """Return what trains K clients at once; raises `ConfigError` for what cannot be stacked, by name."""
+        why = unstackable(self.module, self.objective)
+        if why:
+            raise ConfigError(f"this module cannot be vectorised: {why} Take the engine pool.")
+        module, layers = deepcopy(self.module).train(), chain(self.module, self.layout)
+        return TorchStack(module, self.objective, self.layout, layers, self.device)
 
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return the whole state dictionary as NumPy: frozen and tied parameters and integer buffers too."""

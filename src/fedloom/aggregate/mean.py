@@ -40,9 +40,9 @@ class Mean:
             raise StrategyError(f"Mean.over knows only 'members' as a denominator, got {sorted(wrong)}.")
 
     @property
-    def equal(self) -> bool:
-        """Only with a block over the members."""
-        return bool(self.over)
+    def population(self) -> frozenset[str]:
+        """Those in `over`."""
+        return frozenset(self.over)
 
     def add(self, total: Update | None, update: Update) -> Update:
         """Add exactly, in place."""

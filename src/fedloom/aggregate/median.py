@@ -30,7 +30,7 @@ class Median:
     """
 
     each: ClassVar[bool] = True
-    equal: ClassVar[bool] = False
+    population: ClassVar[frozenset[str]] = frozenset()
 
     def add(self, total: list[Update] | None, update: Update) -> list[Update]:
         """Keep it; raises `UpdateError` for a sum of several clients."""

@@ -65,7 +65,8 @@ class Leaf:
         """
         if self.kind == "count":
             return 1.0
-        return 2.0 ** (math.ceil(math.log2(self.bound * cohort)) - 53)
+        top, below = self.bound.as_integer_ratio()  # a power of two is below: log2 without rounding
+        return 2.0 ** ((top * cohort - 1).bit_length() - below.bit_length() - 52)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Layout:
             raise ConfigError(f"layout: the leaves of a block must lie side by side, got blocks in the order {order}.")
         if self.cohort < 1:
             raise ConfigError(f"layout: cohort must be at least 1, got {self.cohort}.")
+        for leaf in self.leaves:
+            if not 2.0**-64 <= leaf.bound <= 2.0**96:
+                raise ConfigError(
+                    f"layout: the bound of leaf {leaf.name!r} must be between 2^-64 and 2^96, got {leaf.bound}."
+                )
         if any(leaf.bound * self.cohort > 2.0**53 for leaf in self.leaves if leaf.kind == "count"):
             raise ConfigError(
                 f"layout: a count's bound times the cohort of {self.cohort} is beyond 2^53; lower either."
@@ -209,14 +215,15 @@ class Layout:
 
     @cached_property
     def runs(self) -> tuple[tuple[slice, float, float], ...]:
-        """Stretches of the vector that share a step and a bound: (where, step, bound)."""
+        """Stretches of the vector that share a step and a bound: (where, step, bound rounded down to the step)."""
         found: list[tuple[slice, float, float]] = []
         for leaf, begin in zip(self.leaves, self.offsets, strict=False):
             step, end = leaf.step(self.cohort), begin + leaf.size
-            if found and found[-1][1:] == (step, leaf.bound):
-                found[-1] = (slice(found[-1][0].start, end), step, leaf.bound)
+            bound = leaf.bound // step * step
+            if found and found[-1][1:] == (step, bound):
+                found[-1] = (slice(found[-1][0].start, end), step, bound)
             else:
-                found.append((slice(begin, end), step, leaf.bound))
+                found.append((slice(begin, end), step, bound))
         return tuple(found)
 
     def leaf_at(self, index: int) -> str:

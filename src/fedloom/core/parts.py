@@ -73,13 +73,48 @@ class Gradient:
 
     Args:
         vector: mean gradient of the loss, of shape `(number of parameters,)`; the model may overwrite it next time.
-        loss: Σ of the examples' losses.
+        loss: Σ of the examples' losses; of a stack, by client.
         buffers: new values of the layout's buffers (BatchNorm statistics), which bypass the optimizer; may be empty.
     """
 
     vector: Array
-    loss: float
+    loss: Any
     buffers: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's examples of K clients at once.
+
+    Args:
+        inputs: shape `(K, B, …)`.
+        targets: shape `(K, B)`.
+        weights: shape `(K, B)`: 1 for an example, 0 for padding.
+    """
+
+    inputs: Array
+    targets: Array
+    weights: Array
+
+
+class Stack(Protocol):
+    """K clients of one model through one batched pass; x has shape `(K, P)` and is written in place."""
+
+    def load(self, vectors: Vector, clients: int) -> Array:
+        """Return x: one vector `(P,)` for all, or one for each `(K, P)`, copied into the stack's array type."""
+        ...
+
+    def read(self, x: Array) -> Array:
+        """Return x as NumPy; may share memory."""
+        ...
+
+    def grad(self, x: Array, batch: Batch) -> Gradient:
+        """Return mean gradients `(K, P)`, and Σ losses `(K,)`."""
+        ...
+
+    def descend(self, x: Array, batch: Batch, rate: float) -> Array:
+        """Move x by -rate·gradient, and return Σ losses `(K,)`: a plain step, in the fastest way there is."""
+        ...
 
 
 @runtime_checkable
@@ -120,6 +155,10 @@ class Model(Protocol):
         """Return outputs as NumPy: class probabilities `(n, classes)`, or values `(n,)`."""
         ...
 
+    def stack(self) -> Stack:
+        """Return what trains K clients at once; raises `ConfigError` that says what keeps this model from it."""
+        ...
+
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return the arrays of a model file, by the names that the framework's own loader expects."""
         ...
@@ -146,10 +185,28 @@ class Work:
     memory: Any = None
 
 
+@dataclass(frozen=True, eq=False)
+class Works:
+    """What K clients' training gives back: deltas `(K, P)`, the rest by client."""
+
+    deltas: Any
+    examples: tuple[int, ...]
+    metrics: tuple[Metrics, ...]
+    memories: tuple[Any, ...]
+
+
 class Local(Protocol[M]):
     """What a client does with a model and its data."""
 
-    stacks: ClassVar[bool]  # can it train K clients at once?
+    @property
+    def stacks(self) -> bool:
+        """Can it train K clients at once?"""
+        ...
+
+    @property
+    def population(self) -> tuple[str, ...]:
+        """Blocks of its payload that must be averaged over all members."""
+        ...
 
     def payload(self, layout: Layout) -> Layout:
         """Return what travels, given the model's layout: leaves may stay home, blocks may come along."""
@@ -161,6 +218,20 @@ class Local(Protocol[M]):
 
     def train(self, model: Model, start: Vector, data: Examples, memory: M, *, round: int, streams: Streams) -> Work:
         """Train from `start` (payload's layout)."""
+        ...
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[M],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Train K clients at once, to float tolerance as `train` does; only asked if it `stacks`."""
         ...
 
     def personal(self, layout: Layout, start: Vector, memory: M) -> Vector:
@@ -247,8 +318,8 @@ class Aggregator(Protocol[S]):
     each: ClassVar[bool]  # must it see single clients? One that need not has an `Update` as its total
 
     @property
-    def equal(self) -> bool:
-        """Is it only right when all clients weigh the same?"""
+    def population(self) -> frozenset[str]:
+        """Blocks that are averaged over all members, asked or not, which is only right with equal weights."""
         ...
 
     def add(self, total: S | None, update: Update) -> S:

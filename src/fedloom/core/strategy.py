@@ -53,7 +53,11 @@ class Strategy:
             raise StrategyError(
                 f"{last} works on a sum, but {_name(self.aggregate)} makes none; aggregate with Mean()."
             )
-        if self.aggregate.equal and self.weights.private:
+        missing = set(self.local.population) - self.aggregate.population
+        if missing:
+            over = ", ".join(f"'{block}': 'members'" for block in sorted(missing))
+            raise StrategyError(f"{_name(self.local)} needs a mean over all members: aggregate=Mean(over={{{over}}}).")
+        if self.aggregate.population and self.weights.private:
             raise StrategyError(f"{_name(self.aggregate)} over all members needs weights=Equal().")
 
     @property
@@ -68,10 +72,14 @@ class Strategy:
 
     def payload(self, layout: Layout) -> Layout:
         """Return what travels, given the model's layout."""
-        travels = self.local.payload(layout)
+        return self.layouts(layout)[-1]
+
+    def layouts(self, layout: Layout) -> tuple[Layout, ...]:
+        """Return what each stage is given, and last what travels, from the model's layout on."""
+        steps = [self.local.payload(layout)]
         for stage in self.stages:
-            travels = stage.payload(travels)
-        return travels
+            steps.append(stage.payload(steps[-1]))
+        return tuple(steps)
 
     def bind(self, layout: Layout, members: Sequence[Member]) -> "Terms":
         """Return what follows from a model and its members; raises `StrategyError` for what does not fit them."""
@@ -90,7 +98,8 @@ class Strategy:
             if leaf.block == MODEL:
                 place[...] = values[name]
         moments = self.optimizer.init(vector, terms.payload)
-        memories = tuple(stage.start(terms.payload) for stage in self.stages)
+        given = self.layouts(terms.model)
+        memories = tuple(stage.start(layout) for stage, layout in zip(self.stages, given, strict=False))
         return State(seed, terms.payload, vector, optimizer=moments, stages=memories)
 
 

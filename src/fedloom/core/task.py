@@ -176,7 +176,10 @@ class Federation(Protocol):
         ...
 
     def receive(self, ask: Ask, timeout_s: float | None) -> Reply | None:
-        """Return the next reply of this ask, or None when `timeout_s` has passed without one; None waits for ever."""
+        """Return the next reply of this ask, or None when `timeout_s` has passed without one.
+
+        Without a timeout it waits for ever, and None says that nothing more will come.
+        """
         ...
 
     def cancel(self, ask: Ask) -> None:
@@ -205,6 +208,6 @@ def ask_all(
             break
         replies[reply.numbers[0]] = reply
     federation.cancel(ask)
-    silent = Fault("", "wait", "Deadline", f"no reply in {timeout_s} s")
+    silent = Fault("", "wait", "Deadline", "no reply" if timeout_s is None else f"no reply in {timeout_s} s")
     missing = {t.number: Reply((t.number,), (t.party,), replace(silent, site=t.party)) for t in tasks}
     return [replies.get(task.number, missing[task.number]) for task in tasks]

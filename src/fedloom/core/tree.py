@@ -29,7 +29,7 @@ def split(tree: Tree) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
             case None | bool() | int() | float() | str():
                 return value
             case np.ndarray():
-                arrays[key := str(len(arrays))] = np.ascontiguousarray(value)
+                arrays[key := str(len(arrays))] = np.asarray(value, order="C")
                 return {"$array": key}
             case np.generic():
                 return value.item()
@@ -68,3 +68,16 @@ def copied(tree: Tree) -> Tree:
     """
     skeleton, arrays = split(tree)
     return join(skeleton, {key: array.copy() for key, array in arrays.items()})
+
+
+def holds_something(tree: Tree) -> bool:
+    """Return whether there is anything but None and empty containers in it: is it worth keeping?
+
+    >>> holds_something({"local": None, "stages": [None]})
+    False
+    """
+    if isinstance(tree, dict):
+        return any(holds_something(part) for part in tree.values())
+    if isinstance(tree, list | tuple):
+        return any(holds_something(part) for part in tree)
+    return tree is not None

@@ -14,7 +14,7 @@ def power_of_two(least: float) -> int:
     >>> power_of_two(200), power_of_two(256)
     (256, 256)
     """
-    return 1 << max(0, (int(-(-least // 1)) - 1).bit_length())
+    return 1 << max(0, int(-(-least // 1)) - 1).bit_length()
 
 
 @dataclass(frozen=True)

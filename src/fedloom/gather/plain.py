@@ -16,7 +16,7 @@ class Plain:
     def collect(
         self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
     ) -> Iterator[Reply]:
-        """Yield replies as they come, until every task is answered or `close` says that no time is left."""
+        """Yield replies as they come, until every task is answered, no time is left, or nothing more will come."""
         ask, waiting = federation.send(tasks), {task.number for task in tasks}
         try:
             while waiting:
@@ -27,6 +27,8 @@ class Plain:
                 if reply is not None:
                     waiting -= set(reply.numbers)
                     yield reply
+                elif left is None:
+                    return
         finally:
             federation.cancel(ask)
 

@@ -1,15 +1,15 @@
 """A user's own training function as local work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..core.errors import LayoutMismatch
+from ..core.errors import ConfigError, LayoutMismatch
 from ..core.layout import Array, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Work
+from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Stack, Work, Works
 from ..core.rng import Streams
 
 Train = Callable[[dict[str, Array], Examples, Mapping[str, Any]], dict[str, Array]]
@@ -31,6 +31,7 @@ class Custom:
     """
 
     stacks: ClassVar[bool] = False
+    population: ClassVar[tuple[str, ...]] = ()
     function: Train
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,6 +52,20 @@ class Custom:
             )
         delta = model.layout.pack(returned) - start
         return Work(np.asarray(delta, model.layout.dtype), data.size, Metrics({"examples": 0}))
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[None],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Refuse: a function trains one client at a time."""
+        raise ConfigError("a function of your own trains one client at a time; take the engine pool or sequential.")
 
     def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
         """The shared model."""

@@ -1,5 +1,6 @@
 """Leaves that stay home: personal layers, batch normalisation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from ..core.errors import StrategyError
 from ..core.layout import Layout, Leaf, Vector
-from ..core.parts import DpEvent, Examples, Local, Model, Work
+from ..core.parts import DpEvent, Examples, Local, Model, Stack, Work, Works
 from ..core.rng import Streams
 from ..core.tree import Tree
 
@@ -26,9 +27,14 @@ class AtHome:
             leaf of a module that has running statistics.
     """
 
-    stacks: ClassVar[bool] = True
+    population: ClassVar[tuple[str, ...]] = ()
     local: Local[Tree]
     leaves: tuple[str, ...] = ()
+
+    @property
+    def stacks(self) -> bool:
+        """As the inner work."""
+        return self.local.stacks
 
     def payload(self, layout: Layout) -> Layout:
         """What is left of the model when the home leaves are taken out."""
@@ -52,11 +58,34 @@ class AtHome:
         """Put the shared and the own leaves together, train, and take them apart."""
         whole = self.personal(model.layout, start, memory)
         work = self.local.train(model, whole, data, memory["inner"], round=round, streams=streams)
-        moved, delta = model.layout.unpack(whole + work.delta), model.layout.unpack(work.delta)
-        shared = self.payload(model.layout)
-        new = {"home": {name: np.array(moved[name]) for name in memory["home"]}, "inner": work.memory}
-        sent = shared.pack({leaf.name: delta[leaf.name] for leaf in shared.leaves})
+        sent, new = self._parted(model.layout, whole, work.delta, work.memory)
         return Work(sent, work.examples, work.metrics, new)
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[dict[str, Any]],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Put every client's shared and own leaves together, train all at once, and take them apart."""
+        wholes = np.stack([self.personal(layout, start, memory) for memory in memories])
+        inner = [memory["inner"] for memory in memories]
+        done = self.local.train_many(stack, layout, wholes, data, inner, round=round, streams=streams)
+        parts = zip(wholes, done.deltas, done.memories, strict=True)
+        sent, new = zip(*(self._parted(layout, *part) for part in parts), strict=True)
+        return Works(np.stack(sent), done.examples, done.metrics, tuple(new))
+
+    def _parted(self, layout: Layout, whole: Vector, delta: Vector, inner: Tree) -> tuple[Vector, dict[str, Tree]]:
+        """Return what is sent, and the client's new memory."""
+        moved, change, shared = layout.unpack(whole + delta), layout.unpack(delta), self.payload(layout)
+        home = {leaf.name for leaf in self._home(layout).leaves}
+        sent = shared.pack({leaf.name: change[leaf.name] for leaf in shared.leaves})
+        return sent, {"home": {name: np.array(moved[name]) for name in sorted(home)}, "inner": inner}
 
     def personal(self, layout: Layout, start: Vector, memory: dict[str, Any]) -> Vector:
         """Return the shared leaves of `start` with the client's own."""

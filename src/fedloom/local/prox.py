@@ -1,14 +1,19 @@
 """FedProx's local work."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from ..core.errors import StrategyError
 from ..core.layout import MODEL, Array, Layout, Vector
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Work
+from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Stack, Work, Works
 from ..core.rng import Streams
 from ..optimize.arrays import add
-from .sgd import Sgd
+from .sgd import Correction, Sgd
+from .stacked import descend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +29,12 @@ class Prox:
     """
 
     stacks: ClassVar[bool] = True
+    population: ClassVar[tuple[str, ...]] = ()
     mu: float
     sgd: Sgd = field(default_factory=Sgd)
 
     def __post_init__(self) -> None:
-        if self.mu < 0:
+        if not 0 <= self.mu < math.inf:
             raise StrategyError(f"Prox.mu must not be negative, got {self.mu}.")
 
     def payload(self, layout: Layout) -> Layout:
@@ -48,6 +54,28 @@ class Prox:
 
         done = self.sgd.descend(model, start, data, round=round, streams=streams, correct=pull)
         return Work(done.vector - start, data.size, done.metrics)
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[None],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Descend from `start`, held to it, all at once."""
+        starts = np.broadcast_to(start, (len(data), layout.size))
+
+        def correct(group: Sequence[int]) -> Correction:
+            anchor = stack.load(starts[group], len(group))
+            return lambda params, gradient: add(add(gradient, params, self.mu), anchor, -self.mu)
+
+        done = descend(self.sgd, stack, layout, start, data, round=round, streams=streams, correct=correct)
+        done.vectors[...] -= start
+        return Works(done.vectors, tuple(one.size for one in data), done.metrics, (None,) * len(data))
 
     def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
         """The shared model."""

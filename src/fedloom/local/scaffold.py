@@ -1,5 +1,6 @@
 """SCAFFOLD's local work: control variates against client drift."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -7,11 +8,12 @@ import numpy as np
 
 from ..core.errors import StrategyError
 from ..core.layout import MODEL, Array, Layout, Vector
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Work
+from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Stack, Work, Works
 from ..core.rng import Streams
 from ..optimize.arrays import add
 from ..optimize.step import Step
-from .sgd import Sgd
+from .sgd import Correction, Sgd
+from .stacked import descend
 
 CONTROL = "control"
 
@@ -34,6 +36,7 @@ class Scaffold:
     """
 
     stacks: ClassVar[bool] = True
+    population: ClassVar[tuple[str, ...]] = (CONTROL,)
     sgd: Sgd = field(default_factory=Sgd)
 
     def __post_init__(self) -> None:
@@ -67,6 +70,32 @@ class Scaffold:
             return Work(np.concatenate([delta, memory * 0]), data.size, done.metrics, memory)
         moved = -delta[where] / (done.steps * self._rate(round)) - control
         return Work(np.concatenate([delta, moved]), data.size, done.metrics, memory + moved)
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[Vector],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Descend with corrected gradients, all at once; memories are the cᵢ."""
+        x, control = start[: layout.size], start[layout.size :]
+        drift = control - np.stack(memories)
+
+        def correct(group: Sequence[int]) -> Correction:
+            shift = stack.load(drift[group], len(group))
+            return lambda params, gradient: add(gradient, shift, 1.0)
+
+        done = descend(self.sgd, stack, layout, x, data, round=round, streams=streams, correct=correct)
+        deltas, steps = done.vectors - x, np.array(done.steps)[:, None]
+        moved = np.where(steps > 0, -deltas / (np.maximum(steps, 1) * self._rate(round)) - control, 0)
+        moved = moved.astype(layout.dtype)
+        sizes, memory = tuple(one.size for one in data), tuple(np.stack(memories) + moved)
+        return Works(np.concatenate([deltas, moved], axis=1), sizes, done.metrics, memory)
 
     def personal(self, layout: Layout, start: Vector, memory: Vector) -> Vector:
         """The shared model."""

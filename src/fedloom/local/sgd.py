@@ -1,18 +1,20 @@
 """Local gradient descent: the loop that every gradient-based `Local` runs."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..core.errors import StrategyError
 from ..core.layout import MODEL, Array, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Optimizer, Work
+from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Optimizer, Stack, Work, Works
 from ..core.rng import Streams
 from ..core.tree import Tree
 from ..optimize.arrays import add
 from ..optimize.rate import Constant
 from ..optimize.step import Step
+from .stacked import descend
 
 Correction = Callable[[Array, Array], Array]  # (parameters, gradient) -> gradient, maybe in place
 
@@ -43,6 +45,7 @@ class Sgd:
     """
 
     stacks: ClassVar[bool] = True
+    population: ClassVar[tuple[str, ...]] = ()
     epochs: int = 1
     batch_size: int | None = 32
     steps: int | None = None
@@ -54,7 +57,7 @@ class Sgd:
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size), ("steps", self.steps)):
             if value is not None and value < 1:
                 raise StrategyError(f"Sgd.{name} must be at least 1, got {value}.")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise StrategyError(f"Sgd.weight_decay must not be negative, got {self.weight_decay}.")
 
     def payload(self, layout: Layout) -> Layout:
@@ -68,6 +71,22 @@ class Sgd:
         """Descend from `start`."""
         done = self.descend(model, start, data, round=round, streams=streams)
         return Work(done.vector - start, data.size, done.metrics)
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[None],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Descend from `start`, all at once."""
+        done = descend(self, stack, layout, start, data, round=round, streams=streams)
+        done.vectors[...] -= start
+        return Works(done.vectors, tuple(one.size for one in data), done.metrics, (None,) * len(data))
 
     def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
         """The shared model."""

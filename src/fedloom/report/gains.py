@@ -14,12 +14,16 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Change:
-    """What federating changed for one site; both estimates are finite."""
+    """What federating changed for one site; both estimates are finite.
+
+    `federated` is of the shared model, or where a site would deploy its own (`kind` "personal"), of that.
+    """
 
     site: str
     figure: str
     alone: Estimate
     federated: Estimate
+    kind: str = "federated"
 
     @property
     def difference(self) -> float:
@@ -45,11 +49,12 @@ class Change:
 
 def change(row: SiteRow, figure: str) -> Change | None:
     """Return what federating changed for a site, or None if either estimate is missing."""
-    if row.alone is None or row.federated is None:
+    kind, together = ("federated", row.federated) if row.federated is not None else ("personal", row.personal)
+    if row.alone is None or together is None:
         return None
-    if not (math.isfinite(row.alone.value) and math.isfinite(row.federated.value)):
+    if not (math.isfinite(row.alone.value) and math.isfinite(together.value)):
         return None
-    return Change(row.site, figure, row.alone, row.federated)
+    return Change(row.site, figure, row.alone, together, kind)
 
 
 def best(row: SiteRow, figure: str) -> frozenset[str]:
@@ -103,7 +108,7 @@ def _group(group: Sequence[Change], sites: int, one: str, many: str) -> str:
 
 def _told(made: Change) -> str:
     sure = {True: "beyond the intervals", False: "within the intervals", None: "intervals unknown"}[made.clear]
-    values = f"alone {number(made.alone.value, made.figure)} → federated {number(made.federated.value, made.figure)}"
+    values = f"alone {number(made.alone.value, made.figure)} → {made.kind} {number(made.federated.value, made.figure)}"
     return f"{difference(made.difference, made.figure)} ({values}), {sure}"
 
 
@@ -123,7 +128,7 @@ def _worst(changes: Sequence[Change], figure: str) -> str:
     sign = -1 if figure in LOWER_IS_BETTER else 1
     last = min(changes, key=lambda made: (sign * made.federated.value, made.site))
     value = number(last.federated.value, figure)
-    return f"Worst off with the federated model is {last.site}, at {called(figure)} {value}."
+    return f"Worst off with the {last.kind} model is {last.site}, at {called(figure)} {value}."
 
 
 def _missing(sites: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ def bar(value: float, most: float, width: int = BAR) -> str:
 def held_table(held: Sequence[Held]) -> Table:
     """Return who holds what: rows, a bar, and the share of each label."""
     table = _table("site", "train", "held out", left=("site",))
+    table.padding = (0, 1, 0, 0)  # so that two labels fit a terminal of 80
     table.add_column("", no_wrap=True)
     names = labels(held)
     if names:
@@ -61,6 +62,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     """Return one line per run; the columns are the keys of the first, and "status" is coloured."""
     names = list(runs[0]) if runs else ["run"]
     table = _table(*names, left=names)
+    table.columns[0].no_wrap = True  # what other commands take
     for run in runs:
         table.add_row(*(_status(run.get(n)) if n == "status" else _name(_shown(run.get(n))) for n in names))
     return table
@@ -70,6 +72,7 @@ def rounds_table(rounds: Rounds) -> Table:
     """Return one line per round: pooled figures, training loss, traffic, time and the number of faults."""
     names = list(dict.fromkeys(name for event in rounds for name in event.get("metrics") or () if name != "examples"))
     table = _table("round", *(called(name) for name in names), "training loss", "down", "up", "time", "faults")
+    table.padding = (0, 0)  # so that eleven columns fit a terminal of 80
     for event in rounds:
         figures = event.get("metrics") or {}
         trained = (event.get("training") or {}).get("loss")

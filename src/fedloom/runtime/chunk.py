@@ -5,16 +5,18 @@ number of workers nor where chunks begin can change a bit of the model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.layout import Layout, Vector
 from ..core.metrics import Metrics, total
-from ..core.task import Evaluate, Evaluated, Fault, Reply, Task, Train, Trained
-from ..core.tree import Tree
+from ..core.parts import Stack
+from ..core.task import Evaluate, Evaluated, Fault, Reply, ReplyBody, Task, Train, Trained
+from ..core.tree import Tree, holds_something
 from ..core.update import Update
+from .together import train_together
 from .trainer import Trainer
 
 Parties = Mapping[str, Trainer]
@@ -32,28 +34,67 @@ def request(tasks: Sequence[Task], parties: Parties) -> Tree:
     return {**asked, "memories": memories, "evaluate": {"figure": body.figure, "resamples": body.resamples}}
 
 
-def work(parties: Parties, asked: Tree, start: Vector, out: NDArray[np.float64]) -> Tree:
-    """Do a chunk, in a worker. A partial sum is written into `out`; everything else is in what is returned."""
+@dataclass(frozen=True)
+class Together:
+    """Clients of a chunk train together, `clients` at a time: few enough for their vectors to stay in the cache."""
+
+    stack: Stack
+    clients: int
+
+
+def work(
+    parties: Parties, asked: Tree, start: Vector, out: NDArray[np.float64], together: Together | None = None
+) -> Tree:
+    """Do a chunk, in a worker.
+
+    Returns partial sums' numbers, metrics and seconds under "merged", the sum itself in `out`; single answers under
+    "rows"; and the memories that wait to be settled, by number.
+    """
     body = Train(start=start, **asked["train"]) if "train" in asked else Evaluate(start, **asked["evaluate"])
-    rows, added = [], 0
-    for (number, name), memory in zip(asked["tasks"], asked["memories"], strict=True):
-        party = parties[name]
+    chosen = [parties[name] for _, name in asked["tasks"]]
+    tasks = [Task(number, name, body, asked["merge"]) for number, name in asked["tasks"]]
+    for party, memory in zip(chosen, asked["memories"], strict=True):
         party.memory = memory if memory is not None else party.memory
-        reply = next(party.answer([Task(number, name, body, asked["merge"])]))
-        row: Tree = {"seconds": reply.seconds, "memory": party.pending.pop(number, None)}
-        match reply.body:
-            case Trained(update, metrics) if asked["merge"]:
-                _add(out, update, first=not added)
-                added += update.count
-                row["metrics"] = dict(metrics.sums)
-            case Trained(update, metrics):
-                row |= {"metrics": dict(metrics.sums), "vector": update.vector, "side": dict(update.side)}
-            case Evaluated(metrics, estimate):
-                row |= {"metrics": dict(metrics.sums), "estimate": estimate}
-            case Fault() as fault:
-                row["fault"] = {**asdict(fault), "trace": list(fault.trace)}
-        rows.append(row)
-    return {"rows": rows, "added": added}
+    merged: Tree = {"numbers": [], "parties": [], "metrics": [], "seconds": 0.0}
+    rows: list[Tree] = []
+    for reply in _answers(chosen, tasks, body, together):
+        if isinstance(reply.body, Trained) and asked["merge"]:
+            _add(out, reply.body.update, first=not merged["numbers"])
+            merged["numbers"] += reply.numbers
+            merged["parties"] += reply.parties
+            merged["metrics"].append(dict(reply.body.metrics.sums))
+            merged["seconds"] += reply.seconds
+        else:
+            rows.append(_row(reply))
+    waiting = {
+        str(n): party.pending.pop(n) for (n, _), party in zip(asked["tasks"], chosen, strict=True) if n in party.pending
+    }
+    kept = {number: memory for number, memory in waiting.items() if holds_something(memory)}
+    return {"merged": merged, "rows": rows, "memories": kept}
+
+
+def _answers(
+    parties: Sequence[Trainer], tasks: Sequence[Task], body: Train | Evaluate, together: Together | None
+) -> Iterator[Reply]:
+    if together is not None and isinstance(body, Train):
+        for at in range(0, len(tasks), together.clients):
+            some = slice(at, at + together.clients)
+            yield from train_together(parties[some], tasks[some], body, together.stack)
+        return
+    for party, task in zip(parties, tasks, strict=True):
+        yield from party.answer([task])
+
+
+def _row(reply: Reply) -> Tree:
+    row: Tree = {"number": reply.numbers[0], "party": reply.parties[0], "seconds": reply.seconds}
+    match reply.body:
+        case Trained(update, metrics):
+            return row | {"metrics": dict(metrics.sums), "vector": update.vector, "side": dict(update.side)}
+        case Evaluated(metrics, estimate):
+            return row | {"metrics": dict(metrics.sums), "estimate": estimate}
+        case Fault() as said:
+            return row | {"fault": {**asdict(said), "trace": list(said.trace)}}
+    raise TypeError(f"a chunk cannot answer with {type(reply.body).__name__}")
 
 
 def _add(out: NDArray[np.float64], update: Update, first: bool) -> None:
@@ -70,26 +111,26 @@ def replies(
 
     A partial sum lies in `out` and is only valid until the worker's next chunk.
     """
-    sums, numbers, names, seconds = [], [], [], 0.0
-    for (number, name), row in zip(asked["tasks"], done["rows"], strict=True):
-        if row["memory"] is not None:
-            parties[name].pending[number] = row["memory"]
-        if "fault" in row:
-            said = row["fault"]
-            yield Reply((number,), (name,), Fault(**{**said, "trace": tuple(said["trace"])}), row["seconds"])
-        elif "evaluate" in asked:
-            yield Reply((number,), (name,), Evaluated(Metrics(row["metrics"]), row["estimate"]), row["seconds"])
-        elif asked["merge"]:
-            sums.append(Metrics(row["metrics"]))
-            numbers.append(number)
-            names.append(name)
-            seconds += row["seconds"]
-        else:
-            update = Update(row["vector"], payload if row["side"] else totals, side=row["side"])
-            yield Reply((number,), (name,), Trained(update, Metrics(row["metrics"])), row["seconds"])
-    if numbers:
-        vector = out if len(numbers) > 1 else out.astype(totals.dtype)
-        yield Reply(tuple(numbers), tuple(names), Trained(Update(vector, totals, len(numbers)), total(sums)), seconds)
+    names = dict(asked["tasks"])
+    for number, memory in done["memories"].items():
+        parties[names[int(number)]].pending[int(number)] = memory
+    for row in done["rows"]:
+        yield Reply((row["number"],), (row["party"],), _body(row, "evaluate" in asked, totals, payload), row["seconds"])
+    merged = done["merged"]
+    if merged["numbers"]:
+        count = len(merged["numbers"])
+        update = Update(out if count > 1 else out.astype(totals.dtype), totals, count)
+        body = Trained(update, total(Metrics(sums) for sums in merged["metrics"]))
+        yield Reply(tuple(merged["numbers"]), tuple(merged["parties"]), body, merged["seconds"])
+
+
+def _body(row: Tree, evaluated: bool, totals: Layout, payload: Layout) -> ReplyBody:
+    if "fault" in row:
+        return Fault(**{**row["fault"], "trace": tuple(row["fault"]["trace"])})
+    if evaluated:
+        return Evaluated(Metrics(row["metrics"]), row["estimate"])
+    update = Update(row["vector"], payload if row["side"] else totals, side=row["side"])
+    return Trained(update, Metrics(row["metrics"]))
 
 
 def lost(asked: Tree, why: str) -> Iterator[Reply]:

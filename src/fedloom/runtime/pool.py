@@ -28,10 +28,20 @@ from ..core.layout import Layout, Vector
 from ..core.task import Ask, Evaluate, Member, Reply, Task, Train
 from ..core.tree import Tree
 from ..store.files import dump, restore
-from .chunk import Parties, lost, replies, request, work
+from .chunk import Parties, Together, lost, replies, request, work
 
-MOST = 25  # clients in a chunk: partial sums are rare, and no worker waits long for another
+MOST, SHARES = 50, 3  # clients in a chunk, and chunks for each worker: few partial sums, and no long wait at the end
 DEPTH = 2  # chunks that a worker has at a time: it trains one while the other's sum is folded
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def forks() -> bool:
+    """Return whether processes can be forked here."""
+    return "fork" in get_all_start_methods()
 
 
 @dataclass(eq=False)
@@ -54,6 +64,7 @@ class Pool:
         roster: who can be asked.
         payload, totals: the layouts of what travels and of a sum.
         calm: called once in every worker: to keep libraries to one thread.
+        together: if given, clients train several at a time.
         workers: how many processes; by default one for each core.
         now: the clock, in seconds.
     """
@@ -63,7 +74,8 @@ class Pool:
     payload: Layout
     totals: Layout
     calm: Callable[[], object]
-    size: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    together: Together | None = None
+    size: int = field(default_factory=cores)
     now: Callable[[], float] = monotonic
     workers: list[Worker] = field(default_factory=list)
     shared: Vector = None
@@ -74,7 +86,7 @@ class Pool:
     ids: count = field(default_factory=count)  # type: ignore[type-arg]
 
     def __post_init__(self) -> None:
-        if "fork" not in get_all_start_methods():
+        if not forks():
             raise ConfigError("the pool engine needs processes that fork, and this system has none; take sequential.")
         self.shared = _shared(self.payload.size, self.payload.dtype)
         for _ in range(self.size):
@@ -101,7 +113,7 @@ class Pool:
         self.shared[:] = body.start
         if isinstance(body, Train):
             self.unsettled |= {task.party for task in tasks}
-        each = max(1, min(MOST, -(-len(tasks) // (self.size * 4))))
+        each = max(1, min(MOST, -(-len(tasks) // (self.size * SHARES))))
         self.todo = deque(request(tasks[i : i + each], self.parties) for i in range(0, len(tasks), each))
         self._feed()
         return ask
@@ -208,7 +220,7 @@ class Pool:
         asked: SimpleQueue[bytes | None] = SimpleQueue()
         Thread(target=_read, args=(pipe, asked), daemon=True).start()
         for turn, content in enumerate(iter(asked.get, None)):
-            pipe.send_bytes(dump(work(self.parties, restore(content), start, sums[turn % DEPTH])))
+            pipe.send_bytes(dump(work(self.parties, restore(content), start, sums[turn % DEPTH], self.together)))
 
 
 def _die_with_parent() -> None:

@@ -3,14 +3,15 @@
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 from time import perf_counter
 from typing import Any
 
-from ..core.errors import DataError, DigestMismatch
-from ..core.layout import Vector
-from ..core.parts import Examples, Holding, Model, Split
-from ..core.rng import stream
+from ..core.errors import DataError, DigestMismatch, LayoutMismatch
+from ..core.layout import Layout, Vector
+from ..core.parts import Examples, Holding, Model, Split, Work
+from ..core.rng import Streams, stream
 from ..core.strategy import Strategy, Terms
 from ..core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Ready, Reply, ReplyBody, Task, Train, Trained
 from ..core.tree import Tree
@@ -47,6 +48,11 @@ class Trainer:
     split: Split | None = None
     pending: dict[int, Tree] = field(default_factory=dict)
 
+    @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """What each stage is given, and last what travels."""
+        return self.strategy.layouts(self.model.layout)
+
     def answer(self, tasks: Sequence[Task]) -> Iterator[Reply]:
         """Yield a reply for each task; whatever the user's code raises becomes a `Fault`."""
         for task in tasks:
@@ -78,24 +84,30 @@ class Trainer:
         raise DataError(f"a task of type {type(task.body).__name__} is not known here; it is refused.")
 
     def _train(self, task: Task, body: Train) -> ReplyBody:
-        terms, memory = self._agreed(body), self._remembered()
+        self.agreed(body)
+        memory, streams = self.remembered(), stream(self.seed, task.number)
+        done = self.strategy.local.train(
+            self.model,
+            body.start,
+            self.prepared().train,
+            memory["local"],
+            round=body.round,
+            streams=streams.child("local"),
+        )
+        return self.concluded(task, body, done, streams)
 
-        def work() -> Reply:
-            streams, data = stream(self.seed, task.number), self._prepared().train
-            local = self.strategy.local
-            done = local.train(
-                self.model, body.start, data, memory["local"], round=body.round, streams=streams.child("local")
-            )
-            update, stages = Update(done.delta, terms.payload), list(memory["stages"])
-            for i, stage in enumerate(self.strategy.stages):
-                update, stages[i] = stage.encode(update, stages[i], body.public[i], streams.child("stage").child(i))
-            weight = self.strategy.weights.weigh(self.name, done.examples, body.cap)
-            sent = self._weighed(update, terms, weight)
-            self.pending[task.number] = {"local": done.memory, "stages": stages, "gather": memory["gather"]}
-            return Reply((task.number,), (self.name,), Trained(sent, done.metrics))
-
-        reply, prior = self.strategy.gather.answer(task, memory["gather"], work)
-        self.pending[task.number]["gather"] = prior
+    def concluded(self, task: Task, body: Train, done: Work, streams: Streams) -> ReplyBody:
+        """Return what is sent after local work: encoded by the stages, weighed, gathered; the memory waits."""
+        memory, terms = self.remembered(), self.agreed(body)
+        if not done.examples:
+            raise DataError("there are no examples to train on here; leave this site out of the cohort.")
+        update, stages = Update(done.delta, self.layouts[0]), list(memory["stages"])
+        for i, stage in enumerate(self.strategy.stages):
+            update, stages[i] = stage.encode(update, stages[i], body.public[i], streams.child("stage").child(i))
+        sent = self._weighed(update, terms, self.strategy.weights.weigh(self.name, done.examples, body.cap))
+        reply = Reply((task.number,), (self.name,), Trained(sent, done.metrics))
+        reply, prior = self.strategy.gather.answer(task, memory["gather"], lambda: reply)
+        self.pending[task.number] = {"local": done.memory, "stages": stages, "gather": prior}
         return reply.body
 
     def _weighed(self, update: Update, terms: Terms, weight: float) -> Update:
@@ -104,7 +116,7 @@ class Trainer:
         return weigh(update.vector, terms.total, weight)
 
     def _evaluate(self, body: Evaluate) -> Evaluated:
-        held_out, vector = self._prepared().held_out, self.personal(body.start)
+        held_out, vector = self.prepared().held_out, self.personal(body.start)
         metrics = self.model.evaluate(self.model.load(vector), held_out)
         if not body.resamples:
             return Evaluated(metrics)
@@ -115,25 +127,35 @@ class Trainer:
 
     def personal(self, start: Vector) -> Vector:
         """Return what this party would deploy, in the model's layout, given the shared vector."""
-        return self.strategy.local.personal(self.model.layout, start, self._remembered()["local"])
+        self._fitting(start)
+        return self.strategy.local.personal(self.model.layout, start, self.remembered()["local"])
 
-    def _prepared(self) -> Split:
+    def prepared(self) -> Split:
+        """Return the rows as numbers; raises `DataError` before a `Prepare` task."""
         if self.split is None:
             raise DataError("the rows are not prepared yet; send a Prepare task first.")
         return self.split
 
-    def _agreed(self, body: Train) -> Terms:
+    def agreed(self, body: Train) -> Terms:
+        """Return the terms; raises `DigestMismatch` or `LayoutMismatch` if the task is for other ones."""
         if self.terms is None or body.layout != self.terms.total.digest:
             mine = self.terms.total.digest[:12] if self.terms else "none"
             raise DigestMismatch(f"the task is for layout {body.layout[:12]}, this party has {mine}; compare the apps.")
+        self._fitting(body.start)
         return self.terms
 
-    def _remembered(self) -> dict[str, Any]:
+    def _fitting(self, start: Vector) -> None:
+        size = self.layouts[-1].size
+        if start.shape != (size,):
+            raise LayoutMismatch(f"the shared vector must have {size} elements, got shape {start.shape}.")
+
+    def remembered(self) -> dict[str, Any]:
+        """Return the memory, a new one before the first task."""
         if self.memory is None:
             initial = self.model.init(stream(self.seed, "init"))
-            layout = self.model.layout
-            stages = [stage.init(self.strategy.payload(layout)) for stage in self.strategy.stages]
-            self.memory = {"local": self.strategy.local.init(layout, initial), "stages": stages, "gather": None}
+            local = self.strategy.local.init(self.model.layout, initial)
+            stages = [stage.init(given) for stage, given in zip(self.strategy.stages, self.layouts, strict=False)]
+            self.memory = {"local": local, "stages": stages, "gather": None}
         memory: dict[str, Any] = self.memory
         return memory
 

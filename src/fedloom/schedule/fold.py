@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.errors import UpdateError
-from ..core.layout import MODEL, Layout
+from ..core.errors import LayoutMismatch, UpdateError
+from ..core.layout import MODEL
 from ..core.metrics import Metrics
 from ..core.metrics import total as sum_of
 from ..core.rng import Streams
 from ..core.state import State
-from ..core.strategy import Strategy
+from ..core.strategy import Strategy, Terms
 from ..core.task import Fault, Reply, Trained
 from ..core.tree import copied
 from ..core.update import Update, verify, weigh
@@ -24,7 +24,7 @@ class Intake:
     """
 
     strategy: Strategy
-    layout: Layout
+    terms: Terms
     awaited: dict[int, str]  # dispatch number -> who was asked
     total: Any = None
     counted: list[int] = field(default_factory=list)
@@ -49,8 +49,12 @@ class Intake:
             raise UpdateError(f"expected a trained update, got {type(reply.body).__name__}; the reply is ignored.")
         if not set(reply.numbers) <= set(self.awaited):
             raise UpdateError(f"dispatch {reply.numbers} was not asked for, or was answered before; not counted again.")
+        if reply.parties != tuple(self.awaited[number] for number in reply.numbers):
+            raise UpdateError(f"dispatch {reply.numbers} was asked of somebody else; the reply is ignored.")
         self._answered(reply)
-        update = decoded(reply.body.update, self.strategy, self.layout)
+        if not reply.body.update.count == len(reply.numbers) == len(set(reply.numbers)):
+            raise UpdateError(f"a sum of {reply.body.update.count} clients does not answer dispatch {reply.numbers}.")
+        update = decoded(reply.body.update, self.strategy, self.terms)
         self.total = self.strategy.aggregate.add(self.total, update)
         self.counted.extend(reply.numbers)
         self.training.append((reply.numbers[0], reply.body.metrics))
@@ -66,16 +70,19 @@ class Intake:
         return sum_of(metrics for _, metrics in sorted(self.training, key=lambda pair: pair[0])).view()
 
 
-def decoded(update: Update, strategy: Strategy, layout: Layout) -> Update:
+def decoded(update: Update, strategy: Strategy, terms: Terms) -> Update:
     """Return what may be added: undo the stages for one client where that is their way, and check all of it."""
     if not strategy.each:
-        return verify(update, layout)
+        return verify(update, terms.total)
     weight = update.side.get("weight")
     if not isinstance(weight, float) or update.count != 1:
         raise UpdateError("an encoded update must come from one client, with its weight beside it.")
+    if update.layout.digest != terms.payload.digest:
+        mine, theirs = terms.payload.digest[:12], update.layout.digest[:12]
+        raise LayoutMismatch(f"expected an encoded update of layout {mine}, got {theirs}.")
     for stage in reversed(strategy.stages):
         update = stage.decode(update)
-    return verify(weigh(update.vector, layout, weight), layout)
+    return verify(weigh(update.vector, terms.total, weight), terms.total)
 
 
 def move(state: State, strategy: Strategy, intake: Intake, members: int, streams: Streams) -> State:

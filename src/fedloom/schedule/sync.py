@@ -28,9 +28,9 @@ class Sync:
 
     def __post_init__(self) -> None:
         whole = isinstance(self.quorum, int)
-        if self.quorum <= 0 or (not whole and self.quorum > 1):
+        if not 0 < self.quorum <= (math.inf if whole else 1):
             raise StrategyError(f"Sync.quorum must be a number of clients, or a fraction in (0, 1], got {self.quorum}.")
-        if self.deadline_s is not None and self.deadline_s <= 0:
+        if self.deadline_s is not None and not self.deadline_s > 0:
             raise StrategyError(f"Sync.deadline_s must be above 0 seconds, got {self.deadline_s}.")
 
     def needed(self, asked: int) -> int:
@@ -59,10 +59,11 @@ class Sync:
         streams = stream(state.seed, f"round {number}")
         cohort = strategy.select.pick(federation.members(), number, streams.child("select"))
         tasks = _tasks(strategy, terms, state, cohort)
-        intake = Intake(strategy, terms.total, {task.number: task.party for task in tasks})
+        intake = Intake(strategy, terms, {task.number: task.party for task in tasks})
         for reply in strategy.gather.collect(federation, tasks, lambda: self._left(federation.now() - began)):
             intake.take(reply)
-        late = [Fault(site, "wait", "Deadline", f"no reply in {self.deadline_s} s") for site in intake.awaited.values()]
+        why = "no reply" if self.deadline_s is None else f"no reply in {self.deadline_s} s"
+        late = [Fault(site, "wait", "Deadline", why) for site in intake.awaited.values()]
         faults = (*intake.faults, *late)
         if len(intake.counted) < self.needed(len(tasks)):
             raise QuorumLost(

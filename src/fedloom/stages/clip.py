@@ -42,14 +42,16 @@ class Clip(Stateless):
 
     def encode(self, update: Update, memory: None, public: None, streams: Streams) -> tuple[Update, None]:
         """Scale; raises `NotFinite` if the norm is not a number."""
-        length = math.sqrt(float(np.square(update.vector, dtype=np.float64).sum()))
+        with np.errstate(over="ignore"):
+            length = math.sqrt(float(np.square(update.vector, dtype=np.float64).sum()))
         if not math.isfinite(length):
             raise NotFinite(
                 f"the delta's norm is {length}; lower the learning rate, or look for bad values in the data."
             )
         if length <= self.norm:
             return update, None
-        return replace(update, vector=update.vector * update.vector.dtype.type(_MARGIN * self.norm / length)), None
+        shorter = np.multiply(update.vector, _MARGIN * self.norm / length, dtype=np.float64)
+        return replace(update, vector=shorter.astype(update.vector.dtype)), None
 
     def decode(self, update: Update) -> Update:
         """Nothing to undo."""

@@ -49,20 +49,26 @@ class Quantize(Stateless):
         scales = np.maximum.reduceat(np.abs(delta), [begin for begin, _ in leaves]) if leaves else np.zeros(0)
         if not np.isfinite(scales).all():
             raise NotFinite("the delta holds NaN or infinity; lower the learning rate, or look at the data.")
-        scaled = delta * np.repeat(s / np.where(scales > 0, scales, 1), [size for _, size in leaves])
+        scaled = delta * np.repeat(s / np.where(scales > 0, scales, 1).astype(np.float64), [size for _, size in leaves])
         codes = np.floor(scaled + streams("quantize").random(len(delta))).clip(-s, s) + s
         side = {**update.side, _SCALES: scales.astype(update.layout.dtype)}
         return replace(update, vector=_pack(codes.astype(np.uint16), self.bits), side=side), None
 
     def decode(self, update: Update) -> Update:
-        """Return δ̂; raises `LayoutMismatch` if codes or scales have the wrong number."""
+        """Return δ̂; raises `LayoutMismatch` if codes or scales are not what `encode` makes, `NotFinite` for a scale."""
         leaves, packed, s = _leaves(update.layout), update.vector, self._levels
-        scales = update.side.get(_SCALES)
-        if packed.dtype != np.uint8 or packed.shape != (-(-update.layout.size * self.bits // 8),):
-            raise LayoutMismatch(f"expected {update.layout.size} codes of {self.bits} bits, got {packed.size} bytes.")
-        if not isinstance(scales, np.ndarray) or scales.shape != (len(leaves),):
+        scales: Any = update.side.get(_SCALES)
+        size_bytes = -(-update.layout.size * self.bits // 8)
+        if not _is(packed, np.dtype(np.uint8), size_bytes):
+            received = f"{getattr(packed, 'dtype', type(packed).__name__)} of shape {np.shape(packed)}"
+            raise LayoutMismatch(f"expected {size_bytes} bytes with codes of {self.bits} bits, got {received}.")
+        if not _is(scales, update.layout.dtype, len(leaves)):
             raise LayoutMismatch(f"expected a scale for each of {len(leaves)} leaves, got {scales!r:.60}.")
+        if not np.isfinite(scales).all():
+            raise NotFinite("a scale is NaN or infinite; the update is refused.")
         codes = _unpack(packed, self.bits, update.layout.size).astype(np.float64) - s
+        if codes.max(initial=-s) > s:
+            raise LayoutMismatch(f"expected codes of 0 to {2 * s}, got {codes.max() + s:g}.")
         delta = codes * np.repeat(scales.astype(np.float64) / s, [size for _, size in leaves])
         side = {key: value for key, value in update.side.items() if key != _SCALES}
         return replace(update, vector=delta.astype(update.layout.dtype), side=side)
@@ -70,6 +76,10 @@ class Quantize(Stateless):
     @property
     def _levels(self) -> int:
         return int(2 ** (self.bits - 1) - 1)
+
+
+def _is(array: Any, dtype: np.dtype[Any], size: int) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype == dtype and array.shape == (size,)
 
 
 def _leaves(layout: Layout) -> list[tuple[int, int]]:

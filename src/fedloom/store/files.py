@@ -4,9 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
+import numpy as np
 
 from ..core.errors import RunError
 from ..core.tree import Tree, join, split
@@ -20,17 +18,20 @@ def dump(tree: Tree) -> bytes:
     >>> restore(dump({"round": 3}))
     {'round': 3}
     """
-    import numpy as np
+    from safetensors.numpy import save  # loaded where it is used: importing fedloom stays light
 
     skeleton, arrays = split(tree)
     text = np.frombuffer(json.dumps(skeleton).encode(), np.uint8)
-    return save_arrays({**arrays, _SKELETON: text})
+    return save({**arrays, _SKELETON: text})
 
 
 def restore(content: bytes) -> Tree:
     """Return what `dump` took; raises `RunError` for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
-        arrays = load_arrays(content)
+        arrays = load(content)
         skeleton = json.loads(arrays.pop(_SKELETON).tobytes())
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"this is not a stored value, or it is damaged: {error}.") from error
@@ -38,10 +39,14 @@ def restore(content: bytes) -> Tree:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never half of it."""
+    """Write a file so that a crash leaves the old one or the new one, never half of it; raises `RunError`."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} cannot be written: {error.strerror}.") from error

@@ -6,7 +6,8 @@ bits. SQLite in WAL mode by default; any database that SQLAlchemy reaches by URL
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,40 +82,69 @@ class RunRow:
     summary: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How and when a run ended: its status, a sentence, the time in UTC, and its last event."""
+
+    status: str
+    reason: str
+    ended: str
+    summary: Mapping[str, Any]
+
+
 class Journal:
     """Reads and writes the journal of one run; every method is one transaction."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
-        try:
-            _META.create_all(self._engine)
-        except DatabaseError as error:
-            raise RunError(f"the journal {url} cannot be read: {error.orig}.") from error
+        with self._begin() as connection:
+            _META.create_all(connection)
 
-    def begin(self, row: RunRow) -> None:
-        """Write the run's first entry."""
-        with self._engine.begin() as connection:
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        """Open a transaction; what the database complains of becomes a `RunError`."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise RunError(f"the journal {self._engine.url} cannot be read or written: {error.orig}.") from error
+
+    def begin(self, row: RunRow, state: State) -> None:
+        """Write the run's first entry, and the state that it begins with."""
+        with self._begin() as connection:
             connection.execute(insert(_RUN), asdict(row) | {"overrides": list(row.overrides)})
+            connection.execute(insert(_STATE), {"round": state.round, "tree": dump(state.tree())})
 
     def row(self) -> RunRow:
         """Return the run; raises `UnknownRun` if it was never begun."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             found = connection.execute(select(_RUN)).mappings().first()
         if found is None:
             raise UnknownRun("this folder holds a run that was never begun; delete it.")
         return RunRow(**{**found, "overrides": tuple(found["overrides"])})
 
-    def save(self, state: State, rounds: Sequence[Mapping[str, Any]], memories: Mapping[str, Tree]) -> None:
-        """Write the state to go on from, the rounds closed since the last one, and the clients' memories that moved."""
-        with self._engine.begin() as connection:
+    def save(
+        self,
+        state: State,
+        rounds: Sequence[Mapping[str, Any]],
+        memories: Mapping[str, Tree],
+        ending: Ending | None = None,
+    ) -> None:
+        """Write the state to go on from, the rounds closed since the last one, and the clients' memories that moved.
+
+        With `ending` also how the run ended: there is no instant at which only one of the two is written.
+        """
+        with self._begin() as connection:
             _replace(connection, _ROUNDS, "round", [{"round": r["round"], "event": _finite(r)} for r in rounds])
             _replace(connection, _MEMORY, "member", [{"member": m, "tree": dump(t)} for m, t in memories.items()])
             connection.execute(delete(_STATE))
             connection.execute(insert(_STATE), {"round": state.round, "tree": dump(state.tree())})
+            if ending is not None:
+                connection.execute(update(_RUN), asdict(ending) | {"summary": _finite(ending.summary)})
 
     def last(self) -> tuple[State, dict[str, Tree]] | None:
         """Return the last state and all memories; None if nothing was saved."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             content = connection.execute(select(_STATE.c.tree)).scalar()
             memories = connection.execute(select(_MEMORY.c.member, _MEMORY.c.tree)).all()
         if content is None:
@@ -123,14 +153,13 @@ class Journal:
 
     def rounds(self) -> list[dict[str, Any]]:
         """Return the events of the closed rounds, in order."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             return list(connection.execute(select(_ROUNDS.c.event).order_by(_ROUNDS.c.round)).scalars())
 
-    def end(self, status: str, reason: str, ended: str, summary: Mapping[str, Any]) -> None:
-        """Write how the run ended."""
-        values = {"status": status, "reason": reason, "ended": ended, "summary": _finite(summary)}
-        with self._engine.begin() as connection:
-            connection.execute(update(_RUN), values)
+    def reopen(self) -> None:
+        """Write that the run goes on: what its end said is no longer so."""
+        with self._begin() as connection:
+            connection.execute(update(_RUN), {"status": "running", "reason": "", "ended": "", "summary": {}})
 
     def close(self) -> None:
         """Give the connections back."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,26 +39,29 @@ def journal(folder: Path) -> Journal:
 
 def opened(out: Path, run: str) -> tuple[Path, Journal]:
     """Return folder and journal of a run; "last" is the newest. Raises `UnknownRun`, naming those that there are."""
-    known = sorted(path.parent.name for path in out.glob(f"*/{JOURNAL}"))
+    known = [row.run for row in listed(out)]
     if run == "last" and known:
         run = known[-1]
     if run not in known:
+        if (out / run / JOURNAL).is_file():
+            journal(out / run).row()  # raises: it cannot be read, or was never begun
         there = f"the newest are {', '.join(known[-3:])}" if known else "there are none"
         raise UnknownRun(f"there is no run {run!r} in {out}; {there}. `fedloom runs --out DIR` lists them.")
     return out / run, journal(out / run)
 
 
 def listed(out: Path) -> list[RunRow]:
-    """Return all runs in `out`, newest last. One that says "running" while nobody runs it was "interrupted"."""
+    """Return all runs in `out`, newest last; folders whose journal cannot be read are left out.
+
+    One that says "running" while nobody runs it was "interrupted".
+    """
     rows = []
     for path in sorted(out.glob(f"*/{JOURNAL}")):
-        book = journal(path.parent)
         try:
-            row = book.row()
-        except (UnknownRun, RunError):
+            with closing(journal(path.parent)) as book:
+                row = book.row()
+        except RunError:
             continue
-        finally:
-            book.close()
         rows.append(replace(row, status="interrupted") if row.status == "running" and _free(path.parent) else row)
     return sorted(rows, key=lambda row: (row.started, row.run))
 

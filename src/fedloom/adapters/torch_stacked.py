@@ -1,0 +1,259 @@
+"""K clients through one batched pass: x has shape (K, P), a row for each client.
+
+Two forms. *Direct*: chains of Linear and elementwise activations, forward and backward written out as batched matrix
+products on views of x; a plain step is fused into the backward pass, so gradients are never stored. *General*: any
+other module by `torch.func` (vmap of grad). What cannot be stacked is named in one sentence by `unstackable`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn import functional
+
+from ..core.layout import Layout
+from ..core.parts import Batch, Gradient
+from .torch_objective import Objective, as_tensor
+
+_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_RUNNING = (nn.modules.batchnorm._NormBase,)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A Linear layer as slices of the flat vector, and the activation behind it ("" for none)."""
+
+    weight: slice
+    bias: slice | None
+    inputs: int
+    outputs: int
+    activation: str = ""
+
+
+_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
+
+
+def unstackable(module: nn.Module, objective: Objective) -> str:
+    """Return why clients of this module cannot be trained together, in a sentence; "" if they can."""
+    for name, part in module.named_modules():
+        if isinstance(part, _RUNNING) and part.track_running_stats:
+            return f"{type(part).__name__} ({name or 'the module'}) keeps running statistics of one client at a time."
+        if isinstance(part, _RANDOM) and part.p > 0:
+            return f"{type(part).__name__} ({name or 'the module'}) draws other random numbers in a batch of clients."
+    if next(module.buffers(), None) is not None:
+        return "the module has buffers, which one batch cannot keep apart by client."
+    if not isinstance(objective.loss, str):
+        return "the loss is a function of its own; name one of the known losses."
+    return ""
+
+
+def chain(module: nn.Module, layout: Layout) -> tuple[Dense, ...]:
+    """Return the layers of the direct form; none if the module is not a chain of Linear and activations."""
+    places = {leaf.name: slice(at, at + leaf.size) for leaf, at in zip(layout.leaves, layout.offsets, strict=False)}
+    layers: list[Dense] = []
+    for name, part in _flattened("", module):
+        if isinstance(part, nn.Linear) and f"{name}.weight" in places:
+            bias = places.get(f"{name}.bias")
+            layers.append(Dense(places[f"{name}.weight"], bias, part.in_features, part.out_features))
+        elif type(part) in _ACTIVATIONS and layers and not layers[-1].activation:
+            layers[-1] = replace(layers[-1], activation=_ACTIVATIONS[type(part)])
+        elif not isinstance(part, nn.Identity | nn.Flatten) or (isinstance(part, nn.Flatten) and layers):
+            return ()
+    used = sum(leaf.size for leaf in layout.leaves)
+    return tuple(layers) if layers and used == sum(_size(layer) for layer in layers) else ()
+
+
+def _flattened(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    if type(module) is not nn.Sequential:
+        return [(prefix, module)]
+    parts = [_flattened(f"{prefix}.{name}" if prefix else name, part) for name, part in module.named_children()]
+    return [pair for part in parts for pair in part]
+
+
+def _size(layer: Dense) -> int:
+    return layer.inputs * layer.outputs + (layer.outputs if layer.bias else 0)
+
+
+def forward(layers: tuple[Dense, ...], x: Tensor, inputs: Tensor) -> list[Tensor]:
+    """Return the inputs (K, B, d) and every layer's activated outputs (K, B, o)."""
+    seen = [inputs]
+    for layer in layers:
+        weight = x[:, layer.weight].view(len(x), layer.outputs, layer.inputs).transpose(1, 2)
+        bias = x[:, None, layer.bias] if layer.bias else x.new_zeros(1)
+        seen.append(_activate(torch.baddbmm(bias, seen[-1], weight), layer.activation))
+    return seen
+
+
+def _activate(z: Tensor, activation: str) -> Tensor:
+    match activation:
+        case "relu":
+            return z.relu_()
+        case "tanh":
+            return z.tanh_()
+        case "sigmoid":
+            return z.sigmoid_()
+    return z
+
+
+def _slope(slope: Tensor, output: Tensor, activation: str) -> Tensor:
+    """Multiply by the activation's derivative, written in its own output."""
+    match activation:
+        case "relu":
+            return slope.mul_(output > 0)
+        case "tanh":
+            return slope.mul_(1 - output * output)
+        case "sigmoid":
+            return slope.mul_(output * (1 - output))
+    return slope
+
+
+Take = Callable[[Dense, Tensor, Tensor], None]  # (layer, slope (K, B, o), inputs (K, B, d))
+
+
+def backward(layers: tuple[Dense, ...], x: Tensor, seen: list[Tensor], slope: Tensor, take: Take) -> None:
+    """Go back from ∂loss/∂output (K, B, o); `take` gets each layer once its weights are no longer needed."""
+    for at in reversed(range(len(layers))):
+        layer, inputs = layers[at], seen[at]
+        slope = _slope(slope, seen[at + 1], layer.activation)
+        below = None
+        if at:
+            below = torch.bmm(slope, x[:, layer.weight].view(len(x), layer.outputs, layer.inputs))
+        take(layer, slope, inputs)
+        if below is not None:
+            slope = below
+
+
+def step(x: Tensor, rate: float) -> Take:
+    """Return what moves x by -rate·gradient, fused with the product that makes the gradient."""
+
+    def take(layer: Dense, slope: Tensor, inputs: Tensor) -> None:
+        weight = x[:, layer.weight].view(len(x), layer.outputs, layer.inputs)
+        weight.baddbmm_(slope.transpose(1, 2), inputs, alpha=-rate)
+        if layer.bias:
+            x[:, layer.bias].sub_(slope.sum(1), alpha=rate)
+
+    return take
+
+
+def store(gradient: Tensor) -> Take:
+    """Return what writes into the rows of `gradient` (K, P)."""
+
+    def take(layer: Dense, slope: Tensor, inputs: Tensor) -> None:
+        out = gradient[:, layer.weight].view(len(gradient), layer.outputs, layer.inputs)
+        torch.bmm(slope.transpose(1, 2), inputs, out=out)
+        if layer.bias:
+            torch.sum(slope, 1, out=gradient[:, layer.bias])
+
+    return take
+
+
+def losses(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Σ of the examples' losses by client (K,), and ∂(mean loss)/∂outputs (K, B, o).
+
+    Args:
+        outputs: (K, B, o); targets: (K, B); weights: (K, B), 1 for an example and 0 for padding.
+    """
+    share = (weights / weights.sum(1, keepdim=True)).unsqueeze(2)
+    if objective.loss == "cross_entropy":
+        logs = functional.log_softmax(outputs, 2)
+        at = targets.unsqueeze(2)
+        each = -logs.gather(2, at).squeeze(2)
+        slope = logs.exp_()
+        slope.scatter_add_(2, at, torch.full_like(at, -1, dtype=outputs.dtype))
+    elif objective.loss == "binary_cross_entropy":
+        logit = outputs.squeeze(2)
+        each = functional.binary_cross_entropy_with_logits(logit, targets, reduction="none")
+        slope = (logit.sigmoid() - targets).unsqueeze(2)
+    else:
+        away = outputs.squeeze(2) - targets
+        each, slope = away * away, (2 * away).unsqueeze(2)
+    return (each * weights).sum(1), slope.mul_(share)
+
+
+def _general(module: nn.Module, objective: Objective) -> Callable[..., tuple[Any, Any]]:
+    """Return (parameters by name (K, …), inputs (K, B, …), targets, weights) -> (gradients, (means, Σ losses))."""
+
+    def mean(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, weights: Tensor) -> Any:
+        outputs = functional_call(module, parameters, (inputs,))
+        total = (_each(objective, outputs, targets) * weights).sum()
+        return total / weights.sum(), total
+
+    return vmap(grad_and_value(mean, has_aux=True))
+
+
+def _each(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+    if objective.loss == "cross_entropy":
+        return functional.cross_entropy(outputs, targets, reduction="none")
+    if objective.loss == "binary_cross_entropy":
+        flat = outputs.reshape(targets.shape)
+        return functional.binary_cross_entropy_with_logits(flat, targets, reduction="none")
+    return (outputs.reshape(targets.shape) - targets) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class TorchStack:
+    """K clients of one module at once; see the head of this file. Made by `TorchModel.stack`.
+
+    Args:
+        module: stays as it is: its parameters are handed in.
+        objective: a named loss.
+        layout: of one client's vector, P elements, all of them parameters.
+        layers: of the direct form; none for the general one.
+        device: where x lives.
+    """
+
+    module: nn.Module
+    objective: Objective
+    layout: Layout
+    layers: tuple[Dense, ...]
+    device: str
+
+    def load(self, vectors: Any, clients: int) -> Tensor:
+        """Return (K, P): one vector for all, or one for each client."""
+        rows = torch.empty(clients, self.layout.size, dtype=getattr(torch, self.layout.dtype.name))
+        np.copyto(rows.numpy(), vectors, casting="same_kind")
+        return rows.to(self.device)
+
+    def read(self, x: Tensor) -> Any:
+        """Return x as NumPy."""
+        return x.detach().cpu().numpy()
+
+    def grad(self, x: Tensor, batch: Batch) -> Gradient:
+        """Return the clients' mean gradients (K, P) and Σ losses (K,)."""
+        if not self.layers:
+            return self._general(x, batch)
+        gradient = torch.empty_like(x)
+        return Gradient(gradient, self._pass(x, batch, store(gradient)), x[:, :0])
+
+    def descend(self, x: Tensor, batch: Batch, rate: float) -> Any:
+        """Move x by -rate·gradient in place; return Σ losses (K,)."""
+        if self.layers:
+            return self._pass(x, batch, step(x, rate))
+        found = self._general(x, batch)
+        x.sub_(found.vector, alpha=rate)
+        return found.loss
+
+    def _pass(self, x: Tensor, batch: Batch, take: Take) -> Any:
+        inputs, targets, weights = self._tensors(x, batch)
+        with torch.no_grad():
+            seen = forward(self.layers, x, inputs.flatten(2))
+            lost, slope = losses(self.objective, seen[-1], targets, weights)
+            backward(self.layers, x, seen, slope, take)
+        return lost.double().cpu().numpy()
+
+    def _general(self, x: Tensor, batch: Batch) -> Gradient:
+        inputs, targets, weights = self._tensors(x, batch)
+        parts = zip(self.layout.leaves, self.layout.offsets, strict=False)
+        named = {leaf.name: x[:, at : at + leaf.size].view(len(x), *leaf.shape) for leaf, at in parts}
+        gradients, (_, lost) = _general(self.module, self.objective)(named, inputs, targets, weights)
+        vector = torch.cat([gradients[leaf.name].reshape(len(x), -1) for leaf in self.layout.leaves], 1)
+        return Gradient(vector, lost.detach().double().cpu().numpy(), x[:, :0])
+
+    def _tensors(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        inputs = as_tensor(batch.inputs).to(x.device, x.dtype)
+        targets = self.objective.targets(batch.targets, x)
+        return inputs, targets, as_tensor(batch.weights).to(x.device, x.dtype)

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from apps import app, trained
+from fedloom.core.errors import ConfigError, RunError, UnknownRun
+from fedloom.session import begin, resume
+from fedloom.store.runs import JOURNAL, create, listed, locked, opened
+
+
+def test_runs_are_listed_newest_last(tmp_path):
+    made = [trained(tmp_path, rounds=1, name=name)["run"] for name in ("zebra", "ape", "ape", "mouse")]
+    assert [row.run for row in listed(tmp_path)] == made
+    folder, journal = opened(tmp_path, "last")
+    journal.close()
+    assert folder.name == made[-1]
+
+
+def test_a_run_that_nobody_runs_was_interrupted(tmp_path):
+    session = begin(app(), tmp_path)
+    assert [row.status for row in listed(tmp_path)] == ["running"]
+    session.close()  # as the lock goes with a process that is killed
+    assert [row.status for row in listed(tmp_path)] == ["interrupted"]
+
+
+def test_a_stopped_run_that_goes_on_is_running(tmp_path):
+    session = begin(app(rounds=3), tmp_path)
+    rounds = session.rounds()
+    next(rounds)
+    rounds.close()
+    session.close()
+    assert [row.status for row in listed(tmp_path)] == ["stopped"]
+    with closing(resume(app(rounds=3), session.folder)) as again:
+        rounds = again.rounds()
+        next(rounds)
+        assert [row.status for row in listed(tmp_path)] == ["running"]
+        rounds.close()
+
+
+def test_a_run_is_held_once(tmp_path):
+    with locked(tmp_path), pytest.raises(RunError, match="running in another process; wait for it, or stop it"):
+        locked(tmp_path).__enter__()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_is_held_against_another_process(tmp_path):
+    code = (
+        f"from pathlib import Path; from fedloom.store.runs import locked; locked(Path({str(tmp_path)!r})).__enter__()"
+    )
+    with locked(tmp_path):
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "is running in another process" in other.stderr
+
+
+def test_unknown_runs_name_those_that_there_are(tmp_path):
+    with pytest.raises(UnknownRun, match=r"there is no run 'x' in .*; there are none\."):
+        opened(tmp_path, "x")
+    with pytest.raises(UnknownRun, match="there is no run 'last'"):
+        opened(tmp_path / "nowhere", "last")
+    made = trained(tmp_path, rounds=1)["run"]
+    with pytest.raises(UnknownRun, match=f"the newest are {made}"):
+        opened(tmp_path, "x")
+
+
+def test_a_damaged_run_does_not_hide_the_others(tmp_path):
+    made = trained(tmp_path, rounds=1)["run"]
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / JOURNAL).write_bytes(b"no database" * 99)
+    assert [row.run for row in listed(tmp_path)] == [made]
+    with pytest.raises(RunError, match="cannot be read or written"):
+        opened(tmp_path, "broken")
+
+
+def test_a_folder_of_a_run_that_was_never_begun(tmp_path):
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / JOURNAL).touch()
+    assert listed(tmp_path) == []
+    with pytest.raises(UnknownRun, match="never begun; delete it"):
+        opened(tmp_path, "early")
+
+
+def test_ids_are_fit_for_a_folder(tmp_path):
+    assert create(tmp_path, "../Zürich / No. 1!").name[16:-5] == "zürich---no--1"
+    assert create(tmp_path, "!!!").name[16:-5] == "app"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot make the folder .*; choose another with --out\."):
+        create(tmp_path / "file", "a")

@@ -1,0 +1,90 @@
+import json
+from contextlib import closing
+
+import pytest
+
+import fedloom
+from apps import app, ended
+from fedloom.publish import COMPARISON_FILE, publish, settings, written
+from fedloom.session import begin, resume
+
+
+@pytest.fixture
+def session(tmp_path):
+    with closing(begin(app(), tmp_path)) as session:
+        for _ in session.rounds():
+            pass
+        yield session
+
+
+def test_a_report_and_its_comparison_are_written(session):
+    made = publish(session, session.state)
+    assert made.path == session.folder / "report.html"
+    page = made.path.read_text()
+    for text in (session.run, "client-002", session.summary["sha256"], "31", "alone", "pooled"):
+        assert text in page
+    assert json.loads((session.folder / COMPARISON_FILE).read_text())["round"] == 2
+
+
+def test_a_stored_comparison_is_used_again(session):
+    told = []
+    first = publish(session, session.state, tick=told.append)
+    assert told
+    second = publish(session, session.state, tick=told.append)
+    assert second.comparison == first.comparison
+    assert told == ["pooled", "client-000", "client-001", "client-002"]
+
+
+def test_a_comparison_of_another_round_is_not(session):
+    publish(session, session.state)
+    told = []
+    publish(session, session.state.but(round=1), tick=told.append)
+    assert told
+
+
+def test_it_can_be_left_out(session):
+    made = publish(session, session.state, wanted=False)
+    assert made.comparison.rows == ()
+    assert f"`fedloom report {session.run} --compare` trains 3 sites alone" in made.comparison.note
+    assert not (session.folder / COMPARISON_FILE).exists()
+
+
+def test_many_sites_are_only_compared_when_that_is_asked_for(tmp_path):
+    data = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(13))
+    with closing(begin(app(data=data, rounds=1), tmp_path)) as session:
+        *_, state = session.rounds()
+        assert publish(session, state).comparison.rows == ()
+        assert len(publish(session, state, wanted=True).comparison.rows) == 13
+
+
+def test_a_resumed_run_is_published_alike(tmp_path):
+    session = begin(app(), tmp_path)
+    ended(session)
+    with closing(resume(app(), session.folder, ended=True)) as again:
+        made = publish(again, again.state)
+    assert [row.site for row in made.comparison.rows] == ["client-000", "client-001", "client-002"]
+
+
+def test_settings_are_said_in_words():
+    said = settings(app(strategy=fedloom.fedprox(fedloom.sgd(0.5), mu=0.3)))
+    assert said["local work"].startswith("Prox(mu 0.3, sgd Sgd(")
+    assert said["stages"] == "none"
+    assert (said["rounds"], said["held out"]) == ("2", "0.2")
+    assert said["partition"] == "Iid(clients 3)"
+
+
+@pytest.mark.parametrize(
+    ("described", "text"),
+    [
+        ({"code": "abc"}, "own code"),
+        ({"model": "0123456789abcdef", "figures": ["auc", "loss"]}, "own model 0123456789ab, measured by auc, loss"),
+        ({"model": "0123456789abcdef", "figures": ["loss"], "l2": 0.1}, "own model 0123456789ab, measured by loss"),
+        ({"Everyone": {}}, "Everyone"),
+        ([], "none"),
+        ([{"Clip": {"norm": 1.0}}, {"Plain": {}}], "Clip(norm 1.0), Plain"),
+        ({"a": 1, "b": 2}, "a 1, b 2"),
+        ({}, "none"),
+    ],
+)
+def test_described_values_as_people_read_them(described, text):
+    assert written(described) == text

@@ -1,0 +1,52 @@
+"""The same app gives the same model, bit for bit: twice in a row, and in processes that hash strings differently."""
+
+import json
+import subprocess
+import sys
+from hashlib import sha256
+
+import pytest
+
+CODE = """
+import json
+from hashlib import sha256
+import fedloom
+from fedloom.recipes import RECIPES
+
+def run(recipe):
+    strategy = recipe(leaves=("bias",)) if recipe is fedloom.fedbn else recipe()
+    data = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(4))
+    app = fedloom.App(model=fedloom.BuiltIn(name="logistic"), data=data, strategy=strategy, rounds=3)
+    *_, last = app.run()
+    assert last.round == 3
+    sites = {name: metrics.view() for name, metrics in last.sites.items()}
+    figures = json.dumps([last.metrics.view(), sites, last.record.training], sort_keys=True)
+    return [sha256(last.vector.tobytes()).hexdigest(), figures]
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """What two other processes found: {recipe: [digest of the vector, figures]}."""
+    code = CODE + "print(json.dumps({recipe.__name__: run(recipe) for recipe in RECIPES}))"
+    found = [
+        subprocess.Popen([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True)
+        for seed in ("1", "2")
+    ]
+    return [json.loads(process.communicate()[0]) for process in found]
+
+
+def test_two_processes_and_this_one_agree(elsewhere):
+    one, two = elsewhere
+    assert one == two
+    here = {}
+    exec(CODE, here)
+    for recipe in here["RECIPES"]:
+        first, again = here["run"](recipe), here["run"](recipe)
+        assert first == again == one[recipe.__name__]
+
+
+def test_recipes_differ(elsewhere):
+    digests = [digest for digest, _ in elsewhere[0].values()]
+    assert len(set(digests)) == len(digests)
+    assert sha256(b"").hexdigest() not in digests

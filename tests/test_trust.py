@@ -1,0 +1,34 @@
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+
+import fedloom
+from fedloom.gather import Plain
+from fedloom.recipes import RECIPES
+from fedloom.trust import trust
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.__name__)
+def test_it_is_never_left_blank_that_nothing_is_private(recipe):
+    said = trust(recipe())
+    assert "nothing is differentially private here (ε = ∞)" in said
+    assert "everybody must trust the coordinator" in said
+
+
+def test_private_weights_are_told():
+    assert "It also sees how many examples" in trust(fedloom.fedavg())
+    assert "how many examples" not in trust(replace(fedloom.fedavg(), weights=fedloom.Equal()))
+
+
+def test_who_can_spoil_the_model():
+    assert "can spoil the model" in trust(fedloom.fedavg())
+    assert "outvoted" in trust(fedloom.median())
+
+
+def test_a_gather_that_hides_is_not_said_to_show():
+    @dataclass(frozen=True)
+    class Hidden(Plain):
+        hides: ClassVar[bool] = True
+
+    assert "every client's update by itself" not in trust(replace(fedloom.fedavg(), gather=Hidden()))
