@@ -1,6 +1,6 @@
 """Four hospitals learn together to recognise heart disease, without a patient's row leaving its hospital.
 
-    fedloom run examples/hospitals.py
+fedloom run examples/hospitals.py
 """
 
 import fedloom

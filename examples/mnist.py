@@ -1,8 +1,8 @@
 """Federated averaging as McMahan et al. (AISTATS 2017) ran it: MNIST, 100 clients, 10 a round, batch 10, one epoch.
 
-    fedloom run examples/mnist.py                                                    # the 2NN, IID
-    fedloom run examples/mnist.py --set model.name=cnn --set rounds=20               # their CNN
-    MNIST_SPLIT=shards fedloom run examples/mnist.py --set rounds=700                # two digits a client
+fedloom run examples/mnist.py                                                    # the 2NN, IID
+fedloom run examples/mnist.py --set model.name=cnn --set rounds=20               # their CNN
+MNIST_SPLIT=shards fedloom run examples/mnist.py --set rounds=700                # two digits a client
 """
 
 import os

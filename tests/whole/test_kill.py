@@ -72,11 +72,12 @@ def recorded(out):
         return row.status, [event["round"] for event in journal.rounds()]
 
 
-def test_a_run_survives_kill_at_any_instant(tmp_path):
+@pytest.mark.parametrize("engine", ["sequential", "pool"])
+def test_a_run_survives_kill_at_any_instant(tmp_path, engine):
     path = written(tmp_path, APP, "slow.py")
-    whole = last(command(tmp_path, "run", path, "--json", "--out", "whole"))
+    whole = last(command(tmp_path, "run", path, "--json", "--out", "whole", "--engine", "sequential"))
     drawn, kills, rounds = random.Random(5), 0, []
-    words = ["run", path, "--json"]
+    words = ["run", path, "--json", "--engine", engine]
     while kills < KILLS:
         said = killed(tmp_path, words, drawn.uniform(0, 0.25))
         if '"event": "end"' in said[-1]:
