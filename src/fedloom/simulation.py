@@ -130,8 +130,9 @@ def simulate(
     model, own = app.built, _held(app) if held is None else held
     members = [Member(name, rows.train_size) for name, rows in own.items()]
     terms = app.strategy.bind(model.layout, members)
+    initial = model.init(stream(app.seed, "init"))
     parties = {
-        name: Trainer(name, model, app.strategy, rows, app.seed, terms, bootstrap=bootstrap)
+        name: Trainer(name, model, app.strategy, rows, app.seed, terms, initial, bootstrap=bootstrap)
         for name, rows in own.items()
     }
     federation = InProcess(parties, members, now, single_threaded)
@@ -144,7 +145,7 @@ def simulate(
     if not measured and (test is None or not whole):
         raise ConfigError("there is nothing to measure on: no site holds rows out; set data.holdout above 0.")
     examples = test.examples(found) if test is not None and whole else None
-    first = app.strategy.first(terms, model.init(stream(app.seed, "init")), app.seed)
+    first = app.strategy.first(terms, initial, app.seed)
     wanted = engine if isinstance(engine, Engine) else Engine.of(engine)
     taken = chosen(wanted, app.strategy, parties, terms, first)
     carrier = carried(taken, federation, parties, terms)

@@ -33,6 +33,7 @@ class Trainer:
         strategy: the app's.
         holding: its rows.
         seed: the app's.
+        terms: what everybody agreed on; initial: the model's first values, where they are known already.
         memory: {"local": …, "stages": […], "gather": …}; empty until the first task.
         bootstrap: (model, vector, examples, figure, resamples, seed) -> (value, low, high).
     """
@@ -43,6 +44,7 @@ class Trainer:
     holding: Holding
     seed: int
     terms: Terms | None = None
+    initial: Vector | None = None
     memory: Tree = None
     bootstrap: Bootstrap | None = None
     split: Split | None = None
@@ -65,9 +67,8 @@ class Trainer:
 
     def settle(self, numbers: Collection[int]) -> None:
         """Take over the memory of counted dispatches and forget the others'."""
-        for number in numbers:
-            if number in self.pending:
-                self.memory = self.pending[number]
+        for number in self.pending.keys() & numbers:
+            self.memory = self.pending[number]
         self.pending.clear()
 
     def _answer(self, task: Task) -> ReplyBody:
@@ -152,7 +153,7 @@ class Trainer:
     def remembered(self) -> dict[str, Any]:
         """Return the memory, a new one before the first task."""
         if self.memory is None:
-            initial = self.model.init(stream(self.seed, "init"))
+            initial = self.model.init(stream(self.seed, "init")) if self.initial is None else self.initial
             local = self.strategy.local.init(self.model.layout, initial)
             stages = [stage.init(given) for stage, given in zip(self.strategy.stages, self.layouts, strict=False)]
             self.memory = {"local": local, "stages": stages, "gather": None}
