@@ -11,7 +11,7 @@ Fashion-MNIST from Debian's package dataset-fashion-mnist (MNIST from FEDLOOM_DA
 
 The bare loop is two processes of one thread each: plain modules, torch.optim.SGD, a float32 weighted mean, no
 framework; it trains the same clients on the same batches. Median of the rounds after three for warming up; runs of the
-engines and of the bare loop alternate. Memory is the sum of the proportional set sizes (PSS) of all processes.
+engines and of the bare loop alternate. Memory (`--memory`) is the sum of the processes' proportional set sizes (PSS).
 """
 
 import argparse
@@ -165,18 +165,39 @@ def measure(name: str, rounds: int, chunk: int | None) -> None:
     for kind, value in median.items():
         each = value / work.cohort * 1e6
         print(f"| {kind} | {value:.4f} | {value / bare:.2f} | {each:.0f} | {accuracy(reference, vectors[kind]):.4f} |")
-    print(f"all engines together, with the bare loop: {memory_mb():.0f} MB")
     for simulation in open_:
         simulation.close()
+
+
+def footprint(name: str, engine: str, rounds: int) -> None:
+    """Run one engine alone: start-up, and memory of all processes after some rounds and after the last."""
+    began, app = time.perf_counter(), app_of(WORKS[name])
+    simulation = simulate(app, engine=engine)
+    run = engine_rounds(simulation)
+    next(run)
+    ready, early = time.perf_counter() - began, 0.0
+    for at in range(2, rounds + 1):
+        next(run)
+        early = memory_mb() if at == max(2, rounds // 10) else early
+    print(f"| {name} | {engine} | {ready:.1f} | {early:.0f} | {memory_mb():.0f} |")
+    simulation.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", choices=[*WORKS, "all"], default="all")
     parser.add_argument("--rounds", type=int, default=17, help="measured rounds, after three for warming up")
+    parser.add_argument("--memory", metavar="ENGINE", help="instead: start-up and memory of this engine alone")
     parser.add_argument("--chunk", type=int, help="clients that train at a time in the vectorized engine")
     chosen = parser.parse_args()
-    for name in WORKS if chosen.work == "all" else [chosen.work]:
+    names = list(WORKS) if chosen.work == "all" else [chosen.work]
+    if chosen.memory:
+        print("| work | engine | s to the first round | MB after a tenth of the rounds | MB after all |")
+        print("|---|---|---|---|---|")
+        for name in names:
+            footprint(name, chosen.memory, chosen.rounds)
+        return
+    for name in names:
         measure(name, chosen.rounds, chosen.chunk)
 
 
