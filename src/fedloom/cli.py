@@ -196,6 +196,35 @@ def predict(
 
 
 @cli.command()
+def plan(
+    app: Annotated[str, typer.Argument(help="An app: a .toml or a .py file.")],
+    set_: Set = [],  # noqa: B006 (typer copies it)
+    clients: Annotated[int | None, typer.Option(help="Clients in a round, if not the app's own number.")] = None,
+    mbps: Annotated[float, typer.Option(help="A client's link, in Mbit/s.")] = 10.0,
+    coordinator_mbps: Annotated[float, typer.Option(help="The coordinator's link, in Mbit/s.")] = 1000.0,
+    engine: Engine = "auto",
+    json_: Json = False,
+) -> None:
+    """Say before a run what it will send, how long it takes, and what would help; runs a few rounds to measure."""
+    from .plan import plan as planned
+    from .plan import rows
+    from .report.tables import plan_table
+
+    made = planned(load(app, set_).app, clients=clients, mbps=mbps, coordinator_mbps=coordinator_mbps, engine=engine)
+    if json_:
+        for one in made:
+            print(json.dumps(one.figures()))
+        return
+    out_console.print(plan_table(rows(made)))
+    first = made[0]
+    _say(
+        f"{first.rounds} rounds of {first.cohort} clients; a client's vectors take {first.client_mb:,.1f} MB, the "
+        f'coordinator\'s {first.coordinator_mb:,.1f} MB. "Here": simulated on this machine, measured over a few '
+        f'rounds. "Network": {mbps:g} Mbit/s a client, {coordinator_mbps:g} at the coordinator, clients in parallel.'
+    )
+
+
+@cli.command()
 def new(
     csv: Annotated[Path, typer.Argument(help="Your own CSV file, with a header.")],
     label: Annotated[str | None, typer.Option(help="The column to predict; by default it is guessed.")] = None,

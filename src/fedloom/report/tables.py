@@ -149,3 +149,11 @@ def predictions_table(lines: Sequence[Sequence[str]], total: int) -> Table:
     if total > len(lines) - 1:
         table.caption = f"the first {len(lines) - 1} of {total} rows; --output FILE writes them all"
     return table
+
+
+def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
+    """Return plans beside one another; columns are the keys of the first."""
+    table = _table(*plans[0], left=(next(iter(plans[0])),))
+    for plan in plans:
+        table.add_row(*(_name(str(value)) for value in plan.values()))
+    return table
