@@ -209,6 +209,7 @@ def plan(
     from .plan import plan as planned
     from .plan import rows
     from .report.tables import plan_table
+    from .report.words import megabytes
 
     made = planned(load(app, set_).app, clients=clients, mbps=mbps, coordinator_mbps=coordinator_mbps, engine=engine)
     if json_:

@@ -74,11 +74,9 @@ def rows(plans: Sequence[Plan]) -> list[dict[str, str]]:
     return [
         {
             "variant": one.what,
-            "down": megabytes(one.down),
             "up": megabytes(one.up),
             "in all": megabytes(one.round_bytes * one.rounds),
-            "round here": duration(one.training_s),
-            "wire": duration(one.wire_s),
+            "here": duration(one.training_s),
             "round": duration(one.network_s),
             "run": duration(one.network_s * one.rounds),
         }
@@ -175,8 +173,8 @@ def _variants(simulation: Simulation, base: Plan) -> Iterator[Plan]:
     if not strategy.each:
         for bits in (8, 4):
             smaller = replace(strategy, stages=(*strategy.stages, Quantize(bits)))
-            yield replace(base, what=f"quantised to {bits} bits", up=_up(simulation, smaller))
+            yield replace(base, what=f"{bits} bits up", up=_up(simulation, smaller))
     if base.cohort > 1:
         half = base.cohort // 2
         share = half / base.cohort
-        yield replace(base, what=f"{half} clients a round", cohort=half, training_s=base.training_s * share)
+        yield replace(base, what=f"{half} clients", cohort=half, training_s=base.training_s * share)

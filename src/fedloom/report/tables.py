@@ -154,6 +154,8 @@ def predictions_table(lines: Sequence[Sequence[str]], total: int) -> Table:
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     """Return plans beside one another; columns are the keys of the first."""
     table = _table(*plans[0], left=(next(iter(plans[0])),))
+    for column in table.columns:
+        column.no_wrap = True
     for plan in plans:
         table.add_row(*(_name(str(value)) for value in plan.values()))
     return table
