@@ -218,10 +218,12 @@ def plan(
         return
     out_console.print(plan_table(rows(made)))
     first = made[0]
+    vectors, coordinator = megabytes(first.client_mb * 1e6), megabytes(first.coordinator_mb * 1e6)
     _say(
-        f"{first.rounds} rounds of {first.cohort} clients; a client's vectors take {first.client_mb:,.1f} MB, the "
-        f'coordinator\'s {first.coordinator_mb:,.1f} MB. "Here": simulated on this machine, measured over a few '
-        f'rounds. "Network": {mbps:g} Mbit/s a client, {coordinator_mbps:g} at the coordinator, clients in parallel.'
+        f"{first.rounds} rounds of {first.cohort} clients, each of which receives {megabytes(first.down)} a round and "
+        f"sends what stands under up. Vectors take {vectors} of memory at a client, {coordinator} at the coordinator. "
+        f"Here: a round simulated on this machine, from a few that were measured. Round and run: over a network with "
+        f"{mbps:g} Mbit/s a client and {coordinator_mbps:g} at the coordinator, clients in parallel."
     )
 
 
