@@ -89,7 +89,7 @@ class Arrays:
         targets: shape `(n,)`, class numbers or values.
         classes: number of classes; 0 for regression.
         names: of the classes; by default their numbers.
-        test: inputs and targets of the test part.
+        test_part: its inputs and targets, if there is one.
         scale: what inputs are multiplied by when they become float32.
 
     >>> source = Arrays(np.eye(3), np.array([0, 1, 1]), classes=2)
