@@ -26,6 +26,7 @@ ALLOWED = {
 }
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "keras", "transformers", "lightning"}
 HEAVY = {"torch", "sqlalchemy", "dp_accounting", "matplotlib", "pydantic", "rich", "typer", "sklearn", "safetensors"}
+HEAVY |= {"pyarrow"}
 
 
 def home(path):

@@ -11,9 +11,12 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
+import fedloom
 from apps import TOML, written
+from fedloom import App, BuiltIn, Column, Data, Iid, Schema
 from fedloom.core.errors import DataError
-from fedloom.predict import Predictions, preview, statistics_of
+from fedloom.predict import Predictions, predict, preview, statistics_of
+from fedloom.session import begin
 
 APP = """\
 rounds = 3
@@ -225,3 +228,17 @@ def test_statistics_of_a_damaged_file(tmp_path):
     (tmp_path / "preparation.json").write_text("{")
     with pytest.raises(DataError, match="holds no model yet"):
         statistics_of(tmp_path)
+
+
+def test_a_parquet_app_predicts_on_parquet(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = {"age": [30.0, 50.0, 70.0, 40.0] * 5, "sick": ["no", "yes", "yes", "no"] * 5}
+    parquet.write_table(arrow.table(rows), tmp_path / "all.parquet")
+    parquet.write_table(arrow.table({"age": [20.0, 80.0]}), tmp_path / "new.parquet")
+    source = fedloom.Parquet(tmp_path / "all.parquet", Schema((Column("age"),), "sick", classes=("no", "yes")))
+    app = App(model=BuiltIn(name="logistic"), data=Data(source=source, partition=Iid(2)), rounds=20)
+    session = begin(app)
+    *_, state = session.rounds()
+    shared = session.simulation.shared(state.vector)
+    found = predict(app.built, shared, source, dict(session.simulation.statistics), tmp_path / "new.parquet")
+    assert [row[1] for row in found.rows()] == ["prediction", "no", "yes"]

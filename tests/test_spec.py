@@ -78,12 +78,31 @@ def test_arrays(tmp_path):
     assert data.holdout == 0
 
 
+def test_a_parquet_file_becomes_source_and_schema(tmp_path):
+    text = CSV.replace('source = "csv"', 'source = "parquet"').replace('delimiter = ";"', 'test_path = "$X/test"')
+    source = loaded(tmp_path, text).data.source
+    schema = loaded(tmp_path, CSV).data.source.schema
+    assert source == fedloom.Parquet(str(tmp_path / "rows.csv"), schema, "$X/test")
+    assert loaded(tmp_path, text.replace("holdout = 0.3", "")).data.holdout == 0
+
+
+def test_idx_files(tmp_path):
+    text = '[data]\nsource = "idx"\npath = "digits"\narrays = { shape = [784], classes = 2 }'
+    data = loaded(tmp_path, text).data
+    assert data.source == fedloom.Idx(str(tmp_path / "digits"), shape=(784,), classes=2)
+    assert data.holdout == 0
+
+
 PARTITIONS = {
     '{ kind = "iid", clients = 3 }': fedloom.Iid(3),
     '{ kind = "shards", clients = 3, per_client = 2 }': fedloom.Shards(3, per_client=2),
     '{ kind = "quantity", clients = 3, alpha = 2.0 }': fedloom.Quantity(3, alpha=2.0),
     '{ kind = "by_column", column = "age" }': fedloom.ByColumn("age"),
     '"whole"': fedloom.Whole(),
+    '{ kind = "iid", clients = 3, shift = { noise = 0.1 } }': fedloom.Shifted(fedloom.Iid(3), noise=0.1),
+    '{ kind = "whole", shift = { brightness = 0.2, contrast = 0.3 } }': fedloom.Shifted(
+        fedloom.Whole(), brightness=0.2, contrast=0.3
+    ),
 }
 
 
@@ -115,6 +134,24 @@ STRATEGIES = {
 @pytest.mark.parametrize("text", STRATEGIES)
 def test_strategies(tmp_path, text):
     assert loaded(tmp_path, f'data = "wine"\n[strategy]\n{text}').strategy == STRATEGIES[text]
+
+
+SHIFTS = {
+    "{ nois = 1 }": "data.partition.shift: unknown key 'nois'; did you mean 'noise'?",
+    "0.1": "data.partition.shift: it is a table, such as shift = { noise = 0.1 }; got 0.1.",
+    "{ contrast = 1 }": "contrast must be in [0, 1), got 1.0.",
+}
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_wrong_shift_is_refused(tmp_path, shift):
+    text = f'data = {{ source = "wine", partition = {{ kind = "iid", clients = 3, shift = {shift} }} }}'
+    assert SHIFTS[shift] in refused(tmp_path, text)
+
+
+def test_a_shift_can_be_set_from_outside(tmp_path):
+    app = loaded(tmp_path, 'data = { source = "wine", partition = "whole" }', "data.partition.shift.noise=0.5")
+    assert app.data.partition == fedloom.Shifted(fedloom.Whole(), noise=0.5)
 
 
 UNKNOWN = {

@@ -14,10 +14,12 @@ from .core.strategy import Strategy
 from .core.update import Update
 from .core.weights import ByExamples, Equal, Given
 from .data.arrays import Arrays, Npz
+from .data.idx import Idx
 from .data.known import heart_disease, mnist, pneumonia_mnist, telco_churn
 from .data.partition import ByColumn, Dirichlet, Iid, Quantity, Shards, Whole
 from .data.schema import Column, Schema
-from .data.sources import Csv, SklearnSet
+from .data.shift import Shifted
+from .data.sources import Csv, Parquet, SklearnSet
 from .gather import Plain
 from .local import AtHome, Custom, Prox, Scaffold, Sgd
 from .models import BuiltIn
@@ -58,6 +60,7 @@ __all__ = [
     "Exponential",
     "FedloomError",
     "Given",
+    "Idx",
     "Iid",
     "Layout",
     "Leaf",
@@ -66,6 +69,7 @@ __all__ = [
     "Metrics",
     "Momentum",
     "Npz",
+    "Parquet",
     "PerBlock",
     "Plain",
     "Poisson",
@@ -77,6 +81,7 @@ __all__ = [
     "Schema",
     "Sgd",
     "Shards",
+    "Shifted",
     "SklearnSet",
     "Staircase",
     "State",

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from .core.errors import DataError
 from .core.layout import Vector
 from .core.parts import Model
-from .data import Npz, Source, TableRows
+from .data import Npz, Parquet, Source, TableRows
+from .data.parquet import read_parquet
 from .data.sources import Csv
 from .data.table import read_table
 from .data.texts import read_texts
@@ -62,7 +63,8 @@ def predict(model: Model, vector: Vector, source: Source, statistics: dict[str, 
 def _inputs(source: Source, statistics: dict[str, Any], path: Path) -> tuple[dict[str, Any], NDArray[Any], int]:
     if source.schema is not None:
         delimiter = source.delimiter if isinstance(source, Csv) else ","
-        table = read_table(read_texts(path, delimiter), source.schema, labelled=False)
+        cells = read_parquet(path) if isinstance(source, Parquet) else read_texts(path, delimiter)
+        table = read_table(cells, source.schema, labelled=False)
         inputs = TableRows(table).examples(statistics).inputs
         return dict(table.columns), inputs, table.dropped
     if isinstance(source, Npz):

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from .core.errors import ConfigError
 from .core.parts import Stage, Weights
 from .core.strategy import Strategy
 from .core.weights import ByExamples, Equal, Given
-from .data import KNOWN, Column, Csv, Npz, Partition, Schema, SklearnSet, Source
+from .data import KNOWN, Column, Csv, Idx, Npz, Parquet, Partition, Schema, Shifted, SklearnSet, Source
 from .data.partition import ByColumn, Dirichlet, Iid, Quantity, Shards, Whole
 from .data.sources import SKLEARN_SETS
 from .models import BuiltIn
@@ -39,6 +40,8 @@ PARTITIONS: dict[str, type] = {
     "by_column": ByColumn,
     "whole": Whole,
 }
+ARRAYS: dict[str, type] = {"idx": Idx, "npz": Npz}
+TABLES = ("csv", "parquet")
 
 
 class Strict(BaseModel):
@@ -300,9 +303,9 @@ def _data(table: Table, clients: int | None, folder: Path, where: str) -> Data:
 
 
 def _has_test(source: Source) -> bool:
-    return (isinstance(source, Npz) and source.test_inputs is not None) or (
-        isinstance(source, Csv) and source.test_path is not None
-    )
+    if isinstance(source, Npz):
+        return source.test_inputs is not None
+    return isinstance(source, Idx) or (isinstance(source, Csv | Parquet) and source.test_path is not None)
 
 
 def _partition(found: DataTable, clients: int | None, where: str) -> Partition:
@@ -317,8 +320,16 @@ def _partition(found: DataTable, clients: int | None, where: str) -> Partition:
                 f"{where}.partition: {table.get('kind')!r} has its own clients; leave the key 'clients' out."
             )
         table = {"clients": clients, **table}
-    partition: Partition = _chosen(PARTITIONS, "kind", "partition", table, f"{where}.partition")
-    return partition
+    own = {key: value for key, value in table.items() if key != "shift"}
+    partition: Partition = _chosen(PARTITIONS, "kind", "partition", own, f"{where}.partition")
+    return _shifted(partition, table["shift"], f"{where}.partition.shift") if "shift" in table else partition
+
+
+def _shifted(inner: Partition, shift: Any, where: str) -> Partition:
+    if not isinstance(shift, dict):
+        raise ConfigError(f"{where}: it is a table, such as shift = {{ noise = 0.1 }}; got {shift!r}.")
+    shifted: Partition = _made(partial(Shifted, inner), shift, where)
+    return shifted
 
 
 def _source(found: DataTable, folder: Path, where: str) -> Source:
@@ -327,16 +338,20 @@ def _source(found: DataTable, folder: Path, where: str) -> Source:
     if found.source in SKLEARN_SETS:
         return SklearnSet(found.source)
     path = None if found.path is None else _beside(folder, found.path)
-    if found.source == "npz":
-        arrays: Source = _made(Npz, {"path": path, **found.arrays}, f"{where}.arrays")
+    if found.source in ARRAYS:
+        arrays: Source = _made(ARRAYS[found.source], {"path": path, **found.arrays}, f"{where}.arrays")
         return arrays
-    if found.source != "csv":
-        known = ["csv", "npz", *KNOWN, *SKLEARN_SETS]
+    if found.source not in TABLES:
+        known = [*ARRAYS, *TABLES, *KNOWN, *SKLEARN_SETS]
         raise ConfigError(f"{where}: there is no source {found.source!r}; {_nearest(found.source, known)}")
     if path is None or found.label is None or not found.columns:
-        raise ConfigError(f"{where}: a csv needs 'path', 'label' and 'columns'; `fedloom new FILE.csv` writes them.")
+        raise ConfigError(
+            f"{where}: a {found.source} needs 'path', 'label' and 'columns'; `fedloom new FILE.csv` writes them."
+        )
     test = None if found.test_path is None else _beside(folder, found.test_path)
-    return Csv(path, _schema(found, where), found.delimiter, test)
+    if found.source == "csv":
+        return Csv(path, _schema(found, where), found.delimiter, test)
+    return Parquet(path, _schema(found, where), test)
 
 
 def _beside(folder: Path, path: str) -> str:

@@ -93,3 +93,9 @@ def test_inputs_follow_the_order_of_the_features() -> None:
     schema = Schema((cp, AGE, Column("bp", missing="mean", indicator=True)), "y", "regression")
     assert schema.names == ("cp=1", "cp=2", "age", "bp", "bp is missing")
     assert (schema.inputs, schema.outputs, schema.numeric) == (5, (), ("age", "bp"))
+
+
+def test_measured_inputs_are_those_of_numeric_columns() -> None:
+    columns = (Column("x=1"), Column("x", "categorical", ("1", "2")), Column("y", missing="mean", indicator=True))
+    schema = Schema(columns, "z", "regression")
+    assert [schema.names[at] for at in schema.measured] == ["x=1", "y"]

@@ -8,13 +8,14 @@ import pytest
 
 from fedloom.core.errors import ConfigError, DataError, MissingExtra
 from fedloom.data.schema import Column, Schema
-from fedloom.data.sources import SKLEARN_SETS, Csv, SklearnSet, Source
+from fedloom.data.sources import SKLEARN_SETS, Csv, Parquet, SklearnSet, Source
 
 SCHEMA = Schema((Column("age"),), "sick", classes=("no", "yes"))
 
 
-def test_a_csv_source_is_described_without_its_file() -> None:
-    source: Source = Csv(None, SCHEMA)
+@pytest.mark.parametrize("kind", [Csv, Parquet])
+def test_a_table_is_described_without_its_file(kind: type[Csv] | type[Parquet]) -> None:
+    source: Source = kind(None, SCHEMA)
     assert (source.task, source.input_shape, source.classes, source.class_names) == ("binary", (1,), 2, ("no", "yes"))
     with pytest.raises(DataError, match="no file of its own; give the path of yours"):
         source.read()
@@ -30,6 +31,19 @@ def test_each_institution_reads_its_own_file(tmp_path: Path) -> None:
     assert test is not None
     assert test.size == 2
     assert Csv("x.csv", SCHEMA).test() is None
+
+
+def test_a_parquet_source_reads_its_own_file_or_an_institutions(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"age": [60], "sick": ["yes"]}), tmp_path / "app.parquet")
+    parquet.write_table(arrow.table({"sick": ["no", "yes"], "age": [30, 40]}), tmp_path / "mine.parquet")
+    source = Parquet(tmp_path / "app.parquet", SCHEMA, test_path=tmp_path / "mine.parquet")
+    assert source.read().labels().tolist() == [1]
+    assert source.read(str(tmp_path / "mine.parquet")).column("age").tolist() == ["30", "40"]
+    test = source.test()
+    assert test is not None
+    assert test.labels().tolist() == [0, 1]
+    assert Parquet("x.parquet", SCHEMA).test() is None
 
 
 def test_a_delimiter_is_one_character() -> None:

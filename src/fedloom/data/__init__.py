@@ -3,12 +3,14 @@
 from .arrays import Arrays, Npz
 from .folder import data_folder
 from .holds import Held, hold_out, holdings, who_holds_what
+from .idx import Idx
 from .infer import Inferred, infer
 from .known import KNOWN, credit_default, heart_disease, math_achieve, mnist, pneumonia_mnist, telco_churn
 from .partition import ByColumn, Dirichlet, Iid, Partition, Quantity, Shards, Whole
 from .rows import ArrayRows, Rows, SiteRows, TableRows
 from .schema import Column, Schema
-from .sources import Csv, SklearnSet, Source
+from .shift import Shifted
+from .sources import Csv, Parquet, SklearnSet, Source
 from .standardise import statistics
 
 __all__ = [
@@ -20,14 +22,17 @@ __all__ = [
     "Csv",
     "Dirichlet",
     "Held",
+    "Idx",
     "Iid",
     "Inferred",
     "Npz",
+    "Parquet",
     "Partition",
     "Quantity",
     "Rows",
     "Schema",
     "Shards",
+    "Shifted",
     "SiteRows",
     "SklearnSet",
     "Source",

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ..core.errors import DataError
+from .schema import hint
 
 FOLDER = "$FEDLOOM_DATA"  # a path that begins with it lies in `data_folder()`
 
@@ -29,3 +30,9 @@ def locate(path: str | Path | None) -> Path:
         raise DataError("this source has no file of its own; give the path of yours.")
     parts = Path(path).parts
     return data_folder().joinpath(*parts[1:]) if parts[:1] == (FOLDER,) else Path(path)
+
+
+def absent(path: Path) -> DataError:
+    """Return the complaint about a file that is not there, with the nearest name in its folder."""
+    near = hint(path.name, sorted(p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
+    return DataError(f"{path}: there is no such file; {near or 'its folder is missing too.'}")

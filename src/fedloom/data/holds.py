@@ -9,6 +9,7 @@ from ..core.errors import ConfigError
 from ..core.rng import Streams
 from .partition import Partition
 from .rows import Rows, SiteRows
+from .shift import Shifted
 
 
 def hold_out(rows: Rows, fraction: float, streams: Streams, site: str) -> SiteRows:
@@ -28,9 +29,11 @@ def hold_out(rows: Rows, fraction: float, streams: Streams, site: str) -> SiteRo
 
 
 def holdings(rows: Rows, partition: Partition, holdout: float, streams: Streams) -> dict[str, SiteRows]:
-    """Return what each client of a simulation holds, by name, in the partition's order."""
-    parts = partition.split(rows, streams)
-    return {site: hold_out(rows.take(index), holdout, streams, site) for site, index in parts.items()}
+    """Return what each client of a simulation holds, by name, in the partition's order, shifted where it says so."""
+    parts = {site: rows.take(index) for site, index in partition.split(rows, streams).items()}
+    if isinstance(partition, Shifted):
+        parts = partition.shift(parts, streams)
+    return {site: hold_out(part, holdout, streams, site) for site, part in parts.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import DataError
-from .schema import Column, Schema, TaskKind, number, plain
+from .schema import Column, Schema, TaskKind, is_number, number, plain
 from .texts import Texts, read_texts
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-", "missing")
@@ -42,7 +42,7 @@ class _Cells:
 
     @property
     def numeric(self) -> bool:
-        return all(_is_number(cell) for cell in set(self.present))
+        return all(is_number(cell) for cell in set(self.present))
 
     @property
     def whole(self) -> bool:
@@ -163,13 +163,5 @@ def _texts(missing: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("", *missing)))
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        number(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _by_number(cell: str) -> tuple[bool, float, str]:
-    return (False, number(cell), cell) if _is_number(cell) else (True, 0.0, cell)
+    return (False, number(cell), cell) if is_number(cell) else (True, 0.0, cell)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal, get_args
 
 from ..core.errors import ConfigError
@@ -30,6 +31,15 @@ def number(text: str) -> float:
     if "_" in text or not math.isfinite(value):
         raise ValueError(f"{text!r} is not a finite number")
     return value
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell holds a finite number."""
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def plain(text: str) -> str:
@@ -185,6 +195,13 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Names of the encoded inputs, in order."""
         return tuple(name for column in self.features for name in column.inputs)
+
+    @cached_property
+    def measured(self) -> tuple[int, ...]:
+        """Places among the encoded inputs of those that are numbers, and not 0 or 1 for a category or a gap."""
+        ends = accumulate(len(column.inputs) for column in self.features)
+        begins = (end - len(column.inputs) for end, column in zip(ends, self.features, strict=True))
+        return tuple(at for at, column in zip(begins, self.features, strict=True) if column.kind == "numeric")
 
     @property
     def inputs(self) -> int:

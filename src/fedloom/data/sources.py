@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..core.errors import ConfigError, MissingExtra
 from .folder import locate
+from .parquet import read_parquet
 from .rows import Rows, TableRows
 from .schema import Column, Schema, TaskKind, hint
 from .table import read_table
@@ -57,8 +58,34 @@ class Source(Protocol):
         ...
 
 
+class OfSchema:
+    """What a source of a table says beforehand: all of it follows from its schema."""
+
+    schema: Schema
+
+    @property
+    def task(self) -> TaskKind:
+        """Of the schema."""
+        return self.schema.task
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """`(schema.inputs,)`."""
+        return (self.schema.inputs,)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.schema.outputs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.schema.outputs
+
+
 @dataclass(frozen=True)
-class Csv:
+class Csv(OfSchema):
     """A CSV file with a header, plain or gzip-compressed.
 
     Args:
@@ -77,26 +104,6 @@ class Csv:
         if len(self.delimiter) != 1:
             raise ConfigError(f"Csv: the delimiter must be one character, got {self.delimiter!r}.")
 
-    @property
-    def task(self) -> TaskKind:
-        """Of the schema."""
-        return self.schema.task
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(schema.inputs,)`."""
-        return (self.schema.inputs,)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.schema.outputs)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.schema.outputs
-
     def read(self, path: str | Path | None = None) -> TableRows:
         """Return the rows of the file."""
         texts = read_texts(locate(self.path if path is None else path), self.delimiter)
@@ -108,7 +115,35 @@ class Csv:
 
 
 @dataclass(frozen=True)
-class SklearnSet:
+class Parquet(OfSchema):
+    """A Parquet file, or a folder of files `*.parquet` whose rows are taken in the order of their names.
+
+    Needs `fedloom[parquet]`. The schema means the same as for `Csv`: a null is the missing cell "", NaN is the cell
+    "nan", a truth value is "true" or "false". Files are mapped into memory; only columns that the schema names are
+    read, and others when a partition asks for them.
+
+    Args:
+        path: of the file or folder; "$FEDLOOM_DATA/…" lies in `data_folder()`; None where each institution names its
+            own.
+        schema: what its columns mean.
+        test_path: of the official test part, if there is one.
+    """
+
+    path: str | Path | None
+    schema: Schema
+    test_path: str | Path | None = None
+
+    def read(self, path: str | Path | None = None) -> TableRows:
+        """Return the rows of the file or folder."""
+        return TableRows(read_table(read_parquet(locate(self.path if path is None else path)), self.schema))
+
+    def test(self) -> TableRows | None:
+        """Return the rows of the test part."""
+        return None if self.test_path is None else self.read(self.test_path)
+
+
+@dataclass(frozen=True)
+class SklearnSet(OfSchema):
     """One of scikit-learn's own tables: breast_cancer, diabetes, digits, iris, wine. Needs `fedloom[sklearn]`.
 
     All features are numeric columns; `read(path)` reads a CSV file with the same columns and a column "target".
@@ -121,32 +156,12 @@ class SklearnSet:
             raise ConfigError(f"SklearnSet: there is no set {self.name!r}; {hint(self.name, SKLEARN_SETS)}")
 
     @cached_property
-    def schema(self) -> Schema:
+    def schema(self) -> Schema:  # type: ignore[override]  # a field of the others, and as frozen there
         """Built from the set's own names of features and classes."""
         columns = tuple(Column(str(name)) for name in self._bunch.feature_names)
         names = tuple(str(name) for name in self._bunch.get("target_names", ()))
         task: TaskKind = "regression" if not names else "binary" if len(names) == 2 else "multiclass"
         return Schema(columns, "target", task, names)
-
-    @property
-    def task(self) -> TaskKind:
-        """Of the schema."""
-        return self.schema.task
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(schema.inputs,)`."""
-        return (self.schema.inputs,)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return len(self.schema.outputs)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.schema.outputs
 
     def read(self, path: str | Path | None = None) -> TableRows:
         """Return the set's rows, or those of a CSV file."""

@@ -1,18 +1,74 @@
 """A table read by its schema: every cell is checked once, where the file lies; nothing can go wrong later."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import DataError
-from .schema import LARGEST, Column, Schema, hint, number, plain
-from .texts import Texts
+from .schema import LARGEST, Column, Schema, hint, is_number, number, plain
 
 _NONE, _DROP = -1, -2  # instead of a category: all inputs are 0; the row is left out
+
+
+class Cells(Protocol):
+    """Columns of cells, all of one length: the texts of a CSV file, or the typed columns of a Parquet file."""
+
+    @property
+    def where(self) -> str:
+        """What to call them in a complaint."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the columns."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        ...
+
+    def place(self, row: int) -> str:
+        """Return the file and the line or row that a person finds it by; rows count from 0."""
+        ...
+
+    def column(self, name: str) -> Sequence[str] | NDArray[Any]:
+        """Return one column as text; raises `DataError` that names the nearest one."""
+        ...
+
+    def numbers(self, name: str) -> NDArray[Any] | None:
+        """Return a column that is held as numbers, NaN where there is none; None where it is held otherwise."""
+        ...
+
+    def coded(self, name: str, rows: NDArray[np.int64] | None = None) -> tuple[list[str], NDArray[np.int64]]:
+        """Return the texts in a column, or in some rows of it, and which of them each cell is; each occurs."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Mapping[str, NDArray[Any]]):
+    """The columns of a file as text, without the rows that were left out; a column is read when it is asked for."""
+
+    cells: Cells
+    keep: NDArray[np.bool_]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self:
+            raise KeyError(name)
+        return np.array(self.cells.column(name), object)[self.keep]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.cells.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cells.names)
+
+    def __len__(self) -> int:
+        return len(self.cells.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +82,7 @@ class Table:
         targets: shape `(n,)`: class numbers (int64), or values (float64).
         dropped: number of rows that the schema left out.
 
+    >>> from .texts import Texts
     >>> schema = Schema((Column("age", missing="mean"),), "sick", classes=("no", "yes"))
     >>> texts = Texts({"age": ("60", "", "40"), "sick": ("yes", "no", "no")}, (2, 3, 4), "my.csv")
     >>> table = read_table(texts, schema)
@@ -61,39 +118,75 @@ class Table:
         return encoded
 
 
-def read_table(texts: Texts, schema: Schema, *, labelled: bool = True) -> Table:
+def read_table(cells: Cells, schema: Schema, *, labelled: bool = True) -> Table:
     """Return the table; without `labelled` the label's column is not read, and targets are 0.
 
     Raises `DataError` with file, line, column and cell for what the schema does not allow.
     """
-    values = {column.name: _column(texts, column.name, _reading(column)) for column in schema.features}
-    blank = np.zeros(len(texts.lines), np.int64)
-    targets = _column(texts, schema.label, _label(schema)) if labelled else blank
+    values = {column.name: _feature(cells, column) for column in schema.features}
+    targets = _targets(cells, schema) if labelled else np.zeros(cells.size, np.int64)
     keep = ~(np.isnan(targets) if schema.task == "regression" else targets == _DROP)
     for column in schema.features:
         if column.missing == "drop":
             found = values[column.name]
             keep &= ~(np.isnan(found) if column.kind == "numeric" else found == _DROP)
     if not keep.any():
-        raise DataError(f'{texts.where}: every row was left out for a missing cell; revise missing = "drop".')
-    columns = {name: np.array(cells, object)[keep] for name, cells in texts.columns.items()}
+        raise DataError(f'{cells.where}: every row was left out for a missing cell; revise missing = "drop".')
     kept = {name: found[keep] for name, found in values.items()}
-    return Table(schema, columns, kept, targets[keep], int((~keep).sum()))
+    return Table(schema, Kept(cells, keep), kept, targets[keep], int((~keep).sum()))
 
 
-def _column(texts: Texts, name: str, meaning: Callable[[str], float | int]) -> NDArray[Any]:
-    cells = texts.column(name)
-    meanings: dict[str, float | int] = {}
-    for cell in dict.fromkeys(cells):
+def _feature(cells: Cells, column: Column) -> NDArray[Any]:
+    if column.kind == "categorical":
+        return _meant(cells, column.name, _reading(column))
+    return _numbers(cells, column.name, _reading(column), column.missing_values, column.range)
+
+
+def _targets(cells: Cells, schema: Schema) -> NDArray[Any]:
+    if schema.classes:
+        return _meant(cells, schema.label, _label(schema))
+    values = _numbers(cells, schema.label, _label(schema), schema.missing_values)
+    if schema.above is None:
+        return values
+    return np.where(np.isnan(values), _DROP, values > schema.above).astype(np.int64)
+
+
+def _numbers(
+    cells: Cells,
+    name: str,
+    meaning: Callable[[str], float],
+    missing_values: Sequence[str],
+    span: tuple[float, float] | None = None,
+) -> NDArray[Any]:
+    """Return numbers; only a cell that a stored number cannot simply stand for is read as text."""
+    stored = cells.numbers(name)
+    if stored is None:
+        return _meant(cells, name, meaning)
+    low, high = span or (-LARGEST, LARGEST)
+    usual = (np.abs(stored) < LARGEST) & (stored >= low) & (stored <= high)
+    usual &= ~np.isin(stored, np.array([float(text) for text in missing_values if is_number(text)], stored.dtype))
+    values, rest = stored.astype(np.float64), np.flatnonzero(~usual)
+    if rest.size:
+        values[rest] = _meant(cells, name, meaning, rest)
+    return values
+
+
+def _meant(
+    cells: Cells, name: str, meaning: Callable[[str], float], rows: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
+    texts, codes = cells.coded(name, rows)
+    meanings = []
+    for at, cell in enumerate(texts):
         try:
-            meanings[cell] = meaning(plain(cell))
+            meanings.append(meaning(plain(cell)))
         except ValueError as problem:
-            line = texts.lines[cells.index(cell)]
-            raise DataError(f"{texts.where}, line {line}, column {name!r}: {problem}") from None
-    return np.array([meanings[cell] for cell in cells])
+            first = int(np.argmax(codes == at))
+            place = cells.place(first if rows is None else int(rows[first]))
+            raise DataError(f"{place}, column {name!r}: {problem}") from None
+    return np.array(meanings)[codes]
 
 
-def _reading(column: Column) -> Callable[[str], float | int]:
+def _reading(column: Column) -> Callable[[str], float]:
     numbers = {category: at for at, category in enumerate(column.categories)}
 
     def numeric(cell: str) -> float:
@@ -117,16 +210,14 @@ def _reading(column: Column) -> Callable[[str], float | int]:
     return numeric if column.kind == "numeric" else categorical
 
 
-def _label(schema: Schema) -> Callable[[str], float | int]:
+def _label(schema: Schema) -> Callable[[str], float]:
     classes = {name: at for at, name in enumerate(schema.outputs)}
 
-    def label(cell: str) -> float | int:
+    def label(cell: str) -> float:
         if cell in schema.missing_values:
-            return _unless_error(schema.missing, math.nan if schema.task == "regression" else _DROP, "label")
-        if schema.task == "regression":
+            return _unless_error(schema.missing, _DROP if schema.classes else math.nan, "label")
+        if not schema.classes:
             return _number(cell)
-        if schema.above is not None:
-            return int(_number(cell) > schema.above)
         if cell not in classes:
             raise ValueError(f"{cell!r} is not a declared class; {hint(cell, classes)}")
         return classes[cell]

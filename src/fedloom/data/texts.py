@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..core.errors import DataError
+from .folder import absent
 from .schema import hint
 
 
@@ -25,6 +29,33 @@ class Texts:
     columns: Mapping[str, Sequence[str]]
     lines: Sequence[int]
     where: str
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the columns."""
+        return tuple(self.columns)
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.lines)
+
+    def place(self, row: int) -> str:
+        """Return the file and the line that a row ends on."""
+        return f"{self.where}, line {self.lines[row]}"
+
+    def numbers(self, name: str) -> None:
+        """Return None: cells are texts."""
+
+    def coded(self, name: str, rows: NDArray[np.int64] | None = None) -> tuple[list[str], NDArray[np.int64]]:
+        """Return the texts in a column, or in some rows of it, and which of them each cell is.
+
+        >>> Texts({"a": ("x", "y", "x")}, (2, 3, 4), "my.csv").coded("a")
+        (['x', 'y'], array([0, 1, 0]))
+        """
+        cells = self.column(name) if rows is None else [self.column(name)[row] for row in rows]
+        numbers = {cell: at for at, cell in enumerate(dict.fromkeys(cells))}
+        return list(numbers), np.fromiter(map(numbers.__getitem__, cells), np.int64, len(cells))
 
     def column(self, name: str) -> Sequence[str]:
         """Return one column; raises `DataError` that names the nearest one."""
@@ -75,8 +106,7 @@ def _content(path: Path) -> str:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except FileNotFoundError:
-        near = hint(path.name, sorted(p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
-        raise DataError(f"{path}: there is no such file; {near or 'its folder is missing too.'}") from None
+        raise absent(path) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: the file cannot be read ({error}).") from None
     try:
