@@ -1,9 +1,14 @@
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedloom.aggregate import Median
+from fedloom.aggregate import median as module
+from fedloom.core.blocks import BLOCK
 from fedloom.core.errors import UpdateError
 from small import updates
 
@@ -42,3 +47,48 @@ def test_adding_leaves_the_total_alone():
     total = Median().add(None, one)
     Median().add(total, replace(two))
     assert len(total) == 1
+
+
+def stacked(parts):
+    """The median as it is defined, with all clients in one array."""
+    deltas = np.stack([part.vector[:-1] / np.float64(part.vector[-1]) for part in parts])
+    return np.median(deltas, axis=0)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    clients=st.lists(
+        st.tuples(
+            st.lists(
+                st.sampled_from([0.0, -0.0, 1.5, -1e-30, 1e-7]) | st.floats(-16, 16, width=32), min_size=3, max_size=3
+            ),
+            st.sampled_from([1.0, 0.5, 0.3, 1 / 3, 2.0**-9]),
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_it_has_the_bits_of_numpys_median_of_the_stack(clients):
+    parts = updates([delta for delta, _ in clients], [weight for _, weight in clients])
+    assert median(parts).tobytes() == stacked(parts).tobytes()
+
+
+@pytest.mark.parametrize("clients", [1, 2, 3, 20])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_it_has_those_bits_at_the_edges_of_its_blocks(clients, more):
+    rng = np.random.default_rng(clients)
+    deltas = rng.normal(size=(clients, 2 * (BLOCK // clients) + more)).astype(np.float32)
+    parts = updates(deltas, rng.uniform(0.1, 1, clients))
+    assert median(parts).tobytes() == stacked(parts).tobytes()
+
+
+def test_a_value_that_is_no_number_is_not_hidden():
+    parts = updates(np.ones((3, 4), np.float32))
+    parts[1].vector[2] = np.nan
+    np.testing.assert_array_equal(median(parts), [1, 1, np.nan, 1])
+
+
+def test_more_clients_than_a_block_holds():
+    parts = updates(np.arange(6, dtype=np.float32).reshape(3, 2))
+    with patch.object(module, "BLOCK", 2):
+        assert median(parts).tolist() == [2.0, 3.0]

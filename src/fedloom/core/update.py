@@ -4,18 +4,19 @@ A client's own update holds w·δ rounded once to its leaves' grid (`Leaf.step`)
 float64 addition never rounds, so sums are the same bits in any order and in any grouping.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import BLOCK, blocks
 from .errors import CohortOverflow, LayoutMismatch, NotFinite, OutOfBound, UpdateError
 from .layout import WEIGHT, Layout, Vector
 
-_BLOCK = 1 << 15  # elements that are looked at together: they fit the cache
+_NAMED = 1 << 15  # elements that a refusal names together
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -49,7 +50,7 @@ class Update:
 
     def __add__(self, other: "Update") -> "Update":
         """Return the exact sum; raises `LayoutMismatch`, `CohortOverflow` or `UpdateError`."""
-        return fold(fold(None, self), other)
+        return fold(None, self, other)
 
     @property
     def size_bytes(self) -> int:
@@ -58,26 +59,51 @@ class Update:
         return int(self.vector.nbytes) + side
 
 
-def fold(total: Update | None, update: Update) -> Update:
+def fold(total: Update | None, update: Update, *more: Update) -> Update:
     """Return `total + update`, writing into `total`'s vector, which the caller gives away; `None` is the empty sum.
+
+    Several updates at once cost less than one after another: a block of the sum stays in the cache for all of them.
+    If one of them cannot be added, none is.
 
     >>> import numpy as np
     >>> from fedloom.core.layout import Layout, Leaf
-    >>> one = Update(np.float32([0.25]), Layout((Leaf("w"),), cohort=2))
-    >>> fold(fold(None, one), one).vector
-    array([0.5])
+    >>> one = Update(np.float32([0.25]), Layout((Leaf("w"),), cohort=3))
+    >>> fold(fold(None, one), one, one).vector
+    array([0.75])
     """
+    updates = (update, *more)
+    first = update if total is None else total
+    for one in updates:
+        _alike(first, one)
+    count = sum(one.count for one in updates) + (0 if total is None else total.count)
+    summed = _fits(Update(first.vector, first.layout, count))
+    if total is None:
+        summed, updates = replace(summed, vector=first.vector.astype(np.float64)), more
+    spare = np.empty_like(summed.vector[:BLOCK])
+    for block in blocks(slice(0, len(summed.vector))):
+        for one in updates:
+            _add(summed.vector[block], one.vector[block], spare)
+    return summed
+
+
+def _alike(first: Update, update: Update) -> None:
+    """Raise `UpdateError` unless `update` can be added to a sum that began as `first` did."""
     if update.side:
         raise UpdateError(f"an update with side values {sorted(update.side)} cannot be added; decode it first.")
-    if total is None:
-        return _fits(Update(update.vector.astype(np.float64), update.layout, update.count))
-    if total.layout.digest != update.layout.digest:
+    if first.layout.digest != update.layout.digest:
         raise LayoutMismatch(
-            f"cannot add updates of two layouts, {total.layout.digest[:12]} and {update.layout.digest[:12]}."
+            f"cannot add updates of two layouts, {first.layout.digest[:12]} and {update.layout.digest[:12]}."
         )
-    summed = _fits(Update(total.vector, total.layout, total.count + update.count))
-    np.add(total.vector, update.vector, out=total.vector)
-    return summed
+    if first.vector.shape != update.vector.shape:
+        raise LayoutMismatch(f"cannot add vectors of shapes {first.vector.shape} and {update.vector.shape}.")
+    _fits(update)
+
+
+def _add(part: Vector, other: Vector, spare: Vector) -> None:
+    """Add to a block of a sum; widened in one go first, which is quicker than `np.add` widening bit by bit."""
+    wide = spare[: len(part)]
+    np.copyto(wide, other)
+    np.add(part, wide, out=part)
 
 
 def _fits(update: Update) -> Update:
@@ -99,37 +125,59 @@ def weigh(delta: Vector, layout: Layout, weight: float) -> Update:
 
     Raises `NotFinite`, `OutOfBound` or `LayoutMismatch`.
     """
-    if not 0 < weight <= 1:
-        raise OutOfBound(
-            f"a weight must be in (0, 1], got {weight}; divide the weights by a cap not below the largest."
-        )
-    if tuple(delta.shape) != (layout.size - 1,):
-        raise LayoutMismatch(f"the delta must have {layout.size - 1} elements, got shape {tuple(delta.shape)}.")
+    _weighable(delta, layout, weight)
     vector = np.empty(layout.size, layout.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(delta, layout.dtype.type(weight), out=vector[:-1])
-    vector[-1] = weight
-    _within_bounds(vector, layout, 1)
-    for where, step, _ in layout.runs:
-        part = vector[where]
-        part *= 1 / step
-        np.rint(part, out=part)
-        part *= step
+        for block, step, bound in _pieces(layout):
+            if not _weigh(delta[block], weight, vector[block], step, bound):
+                np.multiply(delta, layout.dtype.type(weight), out=vector[:-1])
+                vector[-1] = weight
+                raise _refusal(vector, layout, 1)
     return Update(vector, layout)
 
 
 def weigh_many(deltas: NDArray[Any], layout: Layout, weights: Sequence[float]) -> Update:
-    """Return the sum of K clients' contributions, the same bits as `weigh` and `fold` give.
+    """Return the sum of K clients' contributions, the same bits as `weigh` and `fold` give, in the memory of the sum.
 
     Args:
         deltas: δ by client, shape `(K, layout.size - 1)`, in the layout's dtype.
         layout: of a sum.
         weights: w by client, in (0, 1].
     """
+    clients = list(zip(deltas, weights, strict=True))
+    for delta, weight in clients:
+        _weighable(delta, layout, weight)
     total = np.full(layout.size, -0.0)  # adding to -0.0 changes no bit, as in the empty sum of `fold`
-    for delta, weight in zip(deltas, weights, strict=True):
-        total += weigh(delta, layout, weight).vector
-    return _fits(Update(total, layout, len(weights)))
+    one, spare = np.empty(min(BLOCK, layout.size), layout.dtype), np.empty(min(BLOCK, layout.size))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block, step, bound in _pieces(layout):
+            part = one[: block.stop - block.start]
+            for delta, weight in clients:
+                if not _weigh(delta[block], weight, part, step, bound):
+                    _refuse_first(clients, layout)
+                _add(total[block], part, spare)
+    return _fits(Update(total, layout, len(clients)))
+
+
+def _weighable(delta: Vector, layout: Layout, weight: float) -> None:
+    if not 0 < weight <= 1:
+        raise OutOfBound(
+            f"a weight must be in (0, 1], got {weight}; divide the weights by a cap not below the largest."
+        )
+    if tuple(delta.shape) != (layout.size - 1,):
+        raise LayoutMismatch(f"the delta must have {layout.size - 1} elements, got shape {tuple(delta.shape)}.")
+
+
+def _weigh(delta: Vector, weight: float, out: Vector, step: float, bound: float) -> bool:
+    """Write w·δ to `out`, then w where δ has ended, rounded to the grid; False if it is not within the bound."""
+    np.multiply(delta, out.dtype.type(weight), out=out[: len(delta)])
+    out[len(delta) :] = weight
+    if not _inside(out, bound):
+        return False
+    out *= 1 / step
+    np.rint(out, out=out)
+    out *= step
+    return True
 
 
 def verify(update: Update, layout: Layout) -> Update:
@@ -143,31 +191,70 @@ def verify(update: Update, layout: Layout) -> Update:
     if not isinstance(vector, np.ndarray) or vector.shape != (layout.size,) or vector.dtype != dtype:
         received = f"{getattr(vector, 'dtype', type(vector).__name__)} of shape {np.shape(vector)}"
         raise LayoutMismatch(f"expected a vector of {layout.size} {dtype}, got {received}.")
-    _within_bounds(vector, layout, _fits(update).count)
-    for where, step, _ in layout.runs:
-        for at in range(where.start, where.stop, _BLOCK):
-            scaled = vector[at : min(where.stop, at + _BLOCK)] * vector.dtype.type(1 / step)
-            if not np.array_equal(np.rint(scaled), scaled):
-                raise UpdateError(f"a value in elements {at} to {at + len(scaled)} is not a multiple of {step}.")
+    count = _fits(update).count
+    for block, step, bound in _pieces(layout):
+        if not (_inside(vector[block], bound * count) and _whole(vector[block], step)):
+            raise _refusal(vector, layout, count)
     if not vector[layout.block(WEIGHT)].min(initial=1) > 0:
         raise OutOfBound("the summed weight must be positive.")
     return update
 
 
-def _within_bounds(vector: Vector, layout: Layout, count: int) -> None:
+def _pieces(layout: Layout) -> Iterator[tuple[slice, float, float]]:
+    """Yield all of the vector in blocks that share a step and a bound: (where, step, bound)."""
+    for where, step, bound in layout.runs:
+        for block in blocks(where):
+            yield block, step, bound
+
+
+def _inside(part: Vector, most: float) -> bool:
+    """Are all values within ±`most`? NaN is not."""
+    return -most <= float(part.min(initial=0)) and float(part.max(initial=0)) <= most
+
+
+def _whole(part: Vector, step: float) -> bool:
+    """Are all values, which are within their bound, multiples of `step`?"""
+    scaled = part * part.dtype.type(1 / step)
+    return np.array_equal(np.rint(scaled), scaled)
+
+
+def _refusal(vector: Vector, layout: Layout, count: int) -> UpdateError:
+    """Return what is wrong with a vector that has a value beyond its bound, or off its grid."""
     for where, _, bound in layout.runs:
-        part = vector[where]
-        low, high = float(part.min(initial=0)), float(part.max(initial=0))
-        if -bound * count <= low and high <= bound * count:
-            continue
-        finite = np.isfinite(part)
-        at = int(np.argmin(finite)) if not finite.all() else int(np.argmax(np.abs(part)))
-        leaf, value = layout.leaf_at(where.start + at), float(part[at])
+        if not all(_inside(vector[block], bound * count) for block in blocks(where)):
+            return _beyond(vector, layout, where, bound)
+    named = ((block, step) for where, step, _ in layout.runs for block in blocks(where, _NAMED))
+    block, step = next((block, step) for block, step in named if not _whole(vector[block], step))
+    return UpdateError(f"a value in elements {block.start} to {block.stop} is not a multiple of {step}.")
+
+
+def _beyond(vector: Vector, layout: Layout, where: slice, bound: float) -> UpdateError:
+    at = _worst(vector, where)
+    leaf, value = layout.leaf_at(at), float(vector[at])
+    if not np.isfinite(value):
+        return NotFinite(f"leaf {leaf!r} holds {value}; lower the learning rate, or look for bad values in the data.")
+    return OutOfBound(
+        f"leaf {leaf!r} holds {value:g}, beyond its bound of {bound:g} for each client; "
+        f"standardise the inputs, lower the learning rate, or declare a larger bound."
+    )
+
+
+def _worst(vector: Vector, where: slice) -> int:
+    """Return the place of the first value there that is not finite, or else of the first that is largest."""
+    worst = int(where.start)
+    for block in blocks(where):
+        size = np.abs(vector[block])
+        finite = np.isfinite(size)
         if not finite.all():
-            raise NotFinite(
-                f"leaf {leaf!r} holds {value}; lower the learning rate, or look for bad values in the data."
-            )
-        raise OutOfBound(
-            f"leaf {leaf!r} holds {value:g}, beyond its bound of {bound:g} for each client; "
-            f"standardise the inputs, lower the learning rate, or declare a larger bound."
-        )
+            return int(block.start + np.argmin(finite))
+        at = int(np.argmax(size))
+        if size[at] > abs(vector[worst]):
+            worst = int(block.start + at)
+    return worst
+
+
+def _refuse_first(clients: Sequence[tuple[Vector, float]], layout: Layout) -> NoReturn:
+    """Raise what `weigh` raises for the first client whose values cannot be added."""
+    for delta, weight in clients:
+        weigh(delta, layout, weight)
+    raise UpdateError("the values of a client were changed while they were added.")

@@ -22,8 +22,8 @@ class ByExamples:
     """w = n/cap: a client counts by its number of training examples n (McMahan et al. 2017, n_k/n).
 
     Args:
-        limit: public cap; a power of two. By default the smallest that is not below the largest site, so that dividing is
-            exact; with a smaller one, larger sites count as `cap` examples.
+        limit: public cap; a power of two. By default the smallest that is not below the largest site, so that
+            dividing is exact; with a smaller one, larger sites count as `limit` examples.
 
     >>> ByExamples().weigh("a", 100, cap=256)
     0.390625
