@@ -1,11 +1,12 @@
 import sys
+from pathlib import Path
 
 import pytest
 
 import fedloom
 from apps import TOML, written
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.load import DEMO, load
+from fedloom.load import DEMO, _local, load
 
 PYTHON = """\
 import fedloom
@@ -39,6 +40,12 @@ def test_a_python_app(tmp_path):
     assert (loaded.app.rounds, loaded.source) == (2, str(tmp_path / "app.py"))
 
 
+def test_an_app_without_a_name_is_called_as_its_file(tmp_path):
+    assert load(python(tmp_path, name="mine.py")).app.name == "mine"
+    named = PYTHON.replace("rounds=2", 'rounds=2, name="yours"')
+    assert load(python(tmp_path, named, name="mine.py")).app.name == "yours"
+
+
 def test_toml_and_python_mean_the_same_app(tmp_path):
     one, other = load(python(tmp_path)).app, load(written(tmp_path, 'data = "wine"\nclients = 3\nrounds = 2')).app
     assert one.digest == other.digest
@@ -69,7 +76,9 @@ def test_what_is_not_an_app_is_refused_in_a_sentence(tmp_path, text):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    assert refused("nowhere.toml").startswith("there is no file 'nowhere.toml'; give an app such as ")
+    assert refused(tmp_path / "nowhere.toml").endswith("`fedloom new FILE.csv` writes one for your own rows.")
+    python(tmp_path, name="hospitals.py")
+    assert refused(tmp_path / "hospital.py").endswith("did you mean 'hospitals.py'?")
     assert refused(str(tmp_path)).startswith("there is no file")
     assert "an app is a .py or a .toml file, got '.json'." in refused(written(tmp_path, "{}", "app.json"))
     assert "got 'no suffix'" in refused(written(tmp_path, "", "app"))
@@ -176,3 +185,9 @@ def test_an_own_class_in_an_app_file_is_known_by_its_source(tmp_path):
 
 def test_the_toml_of_these_tests_is_an_app(tmp_path):
     assert isinstance(load(written(tmp_path, TOML)).app, fedloom.App)
+
+
+def test_pythons_own_modules_below_the_apps_folder_stay():
+    assert "json" in sys.modules
+    assert "json" not in _local(Path("/"))
+    assert "numpy" not in _local(Path("/"))

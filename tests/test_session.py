@@ -1,11 +1,12 @@
 """A recorded run: however it is interrupted, it ends with the bits that it would have had."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -339,3 +340,26 @@ def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
 def once(states):
     yield next(states)
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("engine", ["pool", "vectorized"])
+def test_what_is_refused_late_leaves_no_process_behind(tmp_path, engine):
+    before = set(multiprocessing.active_children())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        begin(app(), tmp_path / "file", engine=engine)
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_an_error_of_any_kind_gives_the_run_a_status(tmp_path):
+    @dataclass(frozen=True)
+    class Broken(fedloom.Everyone):
+        def pick(self, members, round, streams):
+            return members if round < 2 else members[0].missing
+
+    session = begin(app(strategy=replace(fedloom.fedavg(), select=Broken())), tmp_path)
+    with closing(session), pytest.raises(AttributeError):
+        list(session.rounds())
+    (row,) = listed(tmp_path)
+    assert (row.status, row.summary["rounds"]) == ("failed", 1)
+    assert "AttributeError: 'Member' object has no attribute" in row.reason

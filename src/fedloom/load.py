@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from .core.errors import ConfigError, FedloomError
 
 DEMO = "demo"
 _NOT_LOCAL = ("__main__", "__mp_main__", "fedloom")
+_INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _EXAMPLES = Path(__file__).parent / "examples"
 
 
@@ -30,7 +32,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     """Return the app in that file; raises `ConfigError` in one sentence for anything that keeps it from being one."""
     path = _EXAMPLES / "demo.toml" if name == DEMO else Path(name)
     if not path.is_file():
-        raise ConfigError(f"there is no file {name!r}; give an app such as examples/hospitals.toml, or write one.")
+        raise ConfigError(f"there is no file {name!r}; {_suggested(path)}")
     if path.suffix == ".toml":
         from .spec import load as from_toml
 
@@ -39,9 +41,16 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     if path.suffix != ".py":
         raise ConfigError(f"{name}: an app is a .py or a .toml file, got {path.suffix or 'no suffix'!r}.")
     app, code = _from_python(path.resolve())
+    app = replace(app, name=path.stem) if app.name == App.name else app  # as for a .toml without a name
     for override in overrides:
         app = changed(app, override)
     return Loaded(app, str(path.resolve()), sha256(f"{app.digest}{code}".encode()).hexdigest())
+
+
+def _suggested(path: Path) -> str:
+    others = sorted(each.name for each in path.parent.glob("*") if each.suffix in (".toml", ".py"))
+    near = get_close_matches(path.name, others, 1)
+    return f"did you mean {near[0]!r}?" if near else "`fedloom new FILE.csv` writes one for your own rows."
 
 
 def _from_python(path: Path) -> tuple[App, str]:
@@ -84,7 +93,12 @@ def _local(folder: Path) -> dict[str, Path]:
     """Return the files of the modules imported from that folder, by module; fedloom's own and installed ones apart."""
     found = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     files = {name: Path(file) for name, file in found.items() if file and name.split(".")[0] not in _NOT_LOCAL}
-    return {n: f for n, f in files.items() if f.is_relative_to(folder) and "site-packages" not in f.parts}
+    return {n: f for n, f in files.items() if f.is_relative_to(folder) and not _installed(f)}
+
+
+def _installed(file: Path) -> bool:
+    """Is it Python's own or a package's, though it may lie below the app's folder: ~/app.py and ~/.pyenv?"""
+    return "site-packages" in file.parts or any(file.is_relative_to(place) for place in _INSTALLED)
 
 
 def _code(files: Iterable[Path]) -> str:

@@ -66,8 +66,9 @@ class Session:
                 if state.status == "running":
                     yield state
             self._end(self.state)
-        except FedloomError as error:
-            self._end(self.state.but(status="failed", reason=str(error)))
+        except Exception as error:
+            kind = "" if isinstance(error, FedloomError) else f"{type(error).__name__}: "
+            self._end(self.state.but(status="failed", reason=f"{kind}{error}"))
             raise
         except (KeyboardInterrupt, GeneratorExit):
             if self.state.status == "running":
@@ -161,36 +162,51 @@ def begin(
         start: a model file to start from instead of initial values.
         engine: "auto", "sequential", "pool" or "vectorized"; see `fedloom.engines`.
     """
-    simulation = simulate(app, engine=engine)
-    state = simulation.first()
-    if start is not None:
-        state = started_from(simulation, state, start)
-    if out is None:
-        return Session(simulation, state, held=_holding(simulation))
+    with ExitStack() as held:
+        simulation = simulate(app, engine=engine)
+        held.callback(simulation.close)
+        state = simulation.first()
+        if start is not None:
+            state = started_from(simulation, state, start)
+        if out is None:
+            return Session(simulation, state, held=held.pop_all())
+        folder, book = _begun(simulation, state, out, held, source, tuple(overrides), identity or app.digest)
+        return Session(simulation, state, folder, book, held=held.pop_all())
+
+
+def _begun(
+    simulation: Simulation,
+    state: State,
+    out: Path,
+    held: ExitStack,
+    source: str,
+    overrides: tuple[str, ...],
+    identity: str,
+) -> "tuple[Path, Journal]":
+    """Make the run's folder, hold it, and write the journal's first entry."""
     from .store.journal import RunRow
     from .store.runs import create, journal, locked, now
     from .version import __version__
 
-    folder = create(out, app.name)
-    held = _holding(simulation)
+    app, folder = simulation.app, create(out, simulation.app.name)
     held.enter_context(locked(folder))
     book = journal(folder)
+    held.callback(book.close)
     row = RunRow(
         run=folder.name,
         name=app.name,
         app=source,
-        digest=identity or app.digest,
+        digest=identity,
         engine=str(simulation.engine),
         started=now(),
         version=__version__,
-        overrides=tuple(overrides),
+        overrides=overrides,
         held=digest(described(app.data.partition)),
         seed=app.seed,
         summary={},
     )
     book.begin(row, state)
-    held.callback(book.close)
-    return Session(simulation, state, folder, book, held=held)
+    return folder, book
 
 
 def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool = False) -> Session:
@@ -200,27 +216,21 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
     """
     from .store.runs import journal, locked
 
-    held = ExitStack()
-    held.enter_context(locked(folder))
-    book = journal(folder)
-    held.callback(book.close)
-    row = book.row()
-    _continuable(row, app, identity, ended)
-    simulation = simulate(app, engine="sequential" if ended else row.engine)
-    held.callback(simulation.close)
-    saved = book.last()
-    if saved is None:
-        raise UnknownRun(f"the run {row.run} has no saved state; start it again.")
-    state, memories = saved
-    for name, memory in memories.items():
-        simulation.parties[name].memory = memory
-    return Session(simulation, state, folder, book, held=held)
-
-
-def _holding(simulation: Simulation) -> ExitStack:
-    held = ExitStack()
-    held.callback(simulation.close)
-    return held
+    with ExitStack() as held:
+        held.enter_context(locked(folder))
+        book = journal(folder)
+        held.callback(book.close)
+        row = book.row()
+        _continuable(row, app, identity, ended)
+        simulation = simulate(app, engine="sequential" if ended else row.engine)
+        held.callback(simulation.close)
+        saved = book.last()
+        if saved is None:
+            raise UnknownRun(f"the run {row.run} has no saved state; start it again.")
+        state, memories = saved
+        for name, memory in memories.items():
+            simulation.parties[name].memory = memory
+        return Session(simulation, state, folder, book, held=held.pop_all())
 
 
 def _continuable(row: "RunRow", app: App, identity: str | None, ended: bool) -> None:

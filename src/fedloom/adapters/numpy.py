@@ -139,9 +139,10 @@ class LinearStack:
         with np.errstate(invalid="ignore", over="ignore"):
             outputs = inputs @ weight.transpose(0, 2, 1) + x[:, None, cut:]
             flat, truth = outputs.reshape(clients * size, model.outputs), np.reshape(batch.targets, clients * size)
-            losses = LOSSES[model.loss].each(flat, truth).reshape(clients, size) * batch.weights
-            share = batch.weights / batch.weights.sum(axis=1, keepdims=True)
-            slope = _SLOPES[model.loss](flat, truth).reshape(outputs.shape) * share[:, :, None].astype(model.dtype)
+            weights = np.asarray(batch.weights, model.dtype)
+            losses = LOSSES[model.loss].each(flat, truth).reshape(clients, size) * weights
+            share = weights / weights.sum(axis=1, keepdims=True)
+            slope = _SLOPES[model.loss](flat, truth).reshape(outputs.shape) * share[:, :, None]
             slopes = slope.transpose(0, 2, 1) @ inputs + model.l2 * weight
         gradient[:, :cut], gradient[:, cut:] = slopes.reshape(clients, cut), slope.sum(axis=1)
         return Gradient(gradient, losses.sum(axis=1, dtype=np.float64), x[:, :0])

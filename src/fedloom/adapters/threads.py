@@ -25,6 +25,11 @@ def one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def forkable() -> bool:
+    """Return whether a forked process could compute: one that has used CUDA has children that cannot."""
+    return "torch" not in sys.modules or not sys.modules["torch"].cuda.is_initialized()
+
+
 def _keep_memory() -> None:
     """Tell glibc not to give large arrays back to the system each time: their pages would be zeroed over and over."""
     with suppress(AttributeError, OSError):

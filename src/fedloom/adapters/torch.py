@@ -21,8 +21,8 @@ except ModuleNotFoundError as error:
     raise MissingExtra("a torch model needs PyTorch: pip install 'fedloom[torch]'") from error
 
 from .torch_flat import Flat, flatten, to_numpy, values_of
-from .torch_objective import Objective, PerExample, as_tensor, wide
-from .torch_stacked import TorchStack, chain, unstackable
+from .torch_objective import Objective, PerExample, inputs_like, wide
+from .torch_stacked import TorchStack, chain, flattens, unstackable
 
 EVALUATE_BATCH = 1024  # examples
 
@@ -106,7 +106,7 @@ class TorchModel:
         if why:
             raise ConfigError(f"this module cannot be vectorised: {why} Take the engine pool.")
         module, layers = deepcopy(self.module).train(), chain(self.module, self.layout)
-        return TorchStack(module, self.objective, self.layout, layers, self.device)
+        return TorchStack(module, self.objective, self.layout, layers, self.device, flattens(module))
 
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return the whole state dictionary as NumPy: frozen and tied parameters and integer buffers too."""
@@ -133,9 +133,7 @@ class TorchModel:
         return self.objective.measure(self._forward(self._inputs(data.inputs)), targets)
 
     def _inputs(self, inputs: Array) -> Tensor:
-        """Token numbers (int32, int64) stay whole; all else becomes floating, without a copy where it is already."""
-        tensor, values = as_tensor(inputs), self.flat.values
-        return tensor.to(values.device, tensor.dtype if tensor.dtype in _TOKENS else values.dtype)
+        return inputs_like(inputs, self.flat.values)
 
     def _forward(self, inputs: Tensor) -> Tensor:
         outputs = self.flat.module(inputs)
@@ -151,9 +149,6 @@ class TorchModel:
             for hook in hooks:
                 hook.remove()
             self.module.train()
-
-
-_TOKENS = (torch.int64, torch.int32)
 
 
 def torch_model(

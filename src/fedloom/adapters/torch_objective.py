@@ -81,6 +81,13 @@ def as_tensor(array: Any) -> Tensor:
     return torch.from_numpy(array if shared else array.copy())
 
 
+def inputs_like(inputs: Any, like: Tensor) -> Tensor:
+    """Return inputs for a module: token numbers (int32, int64) stay whole, all else is in the dtype of `like`."""
+    tensor = as_tensor(inputs)
+    whole = tensor.dtype in (torch.int64, torch.int32)
+    return tensor.to(like.device, tensor.dtype if whole else like.dtype)
+
+
 def wide(outputs: Tensor) -> Any:
     """Return NumPy float64."""
     return outputs.detach().to("cpu", torch.float64).numpy()

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from ..core.layout import Layout
 from ..core.parts import Batch, Gradient
-from .torch_objective import Objective, as_tensor
+from .losses import check_classes, check_values
+from .torch_objective import Objective, as_tensor, inputs_like
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _RUNNING = (nn.modules.batchnorm._NormBase,)
@@ -42,6 +43,8 @@ def unstackable(module: nn.Module, objective: Objective) -> str:
     for name, part in module.named_modules():
         if isinstance(part, _RUNNING) and part.track_running_stats:
             return f"{type(part).__name__} ({name or 'the module'}) keeps running statistics of one client at a time."
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            return f"{type(part).__name__} ({name or 'the module'}) mixes a batch's examples, and so its padding."
         if isinstance(part, _RANDOM) and part.p > 0:
             return f"{type(part).__name__} ({name or 'the module'}) draws other random numbers in a batch of clients."
     if next(module.buffers(), None) is not None:
@@ -52,16 +55,24 @@ def unstackable(module: nn.Module, objective: Objective) -> str:
 
 
 def chain(module: nn.Module, layout: Layout) -> tuple[Dense, ...]:
-    """Return the layers of the direct form; none if the module is not a chain of Linear and activations."""
+    """Return the layers of the direct form; none if the module is not a chain of Linear and activations.
+
+    Whatever else a forward pass would do (a subclass's own, a hook, a frozen or a shared tensor) is left to the general
+    form.
+    """
     places = {leaf.name: slice(at, at + leaf.size) for leaf, at in zip(layout.leaves, layout.offsets, strict=False)}
     layers: list[Dense] = []
-    for name, part in _flattened("", module):
-        if isinstance(part, nn.Linear) and f"{name}.weight" in places:
+    if any(_hooked(part) for part in module.modules()):
+        return ()
+    for at, (name, part) in enumerate(_flattened("", module)):
+        if type(part) is nn.Linear and f"{name}.weight" in places:
             bias = places.get(f"{name}.bias")
+            if (bias is None) != (part.bias is None):
+                return ()
             layers.append(Dense(places[f"{name}.weight"], bias, part.in_features, part.out_features))
         elif type(part) in _ACTIVATIONS and layers and not layers[-1].activation:
             layers[-1] = replace(layers[-1], activation=_ACTIVATIONS[type(part)])
-        elif not isinstance(part, nn.Identity | nn.Flatten) or (isinstance(part, nn.Flatten) and layers):
+        elif type(part) is not nn.Identity and (at or not _flattens(part)):
             return ()
     used = sum(leaf.size for leaf in layout.leaves)
     return tuple(layers) if layers and used == sum(_size(layer) for layer in layers) else ()
@@ -70,8 +81,24 @@ def chain(module: nn.Module, layout: Layout) -> tuple[Dense, ...]:
 def _flattened(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
     if type(module) is not nn.Sequential:
         return [(prefix, module)]
-    parts = [_flattened(f"{prefix}.{name}" if prefix else name, part) for name, part in module.named_children()]
+    own = [(name, part) for name, part in module._modules.items() if part is not None]  # with those that come twice
+    parts = [_flattened(f"{prefix}.{name}" if prefix else name, part) for name, part in own]
     return [pair for part in parts for pair in part]
+
+
+def flattens(module: nn.Module) -> bool:
+    """Does the module begin by making a row of every example?"""
+    first = next(iter(_flattened("", module)), ("", module))[1]
+    return _flattens(first)
+
+
+def _flattens(module: nn.Module) -> bool:
+    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
+
+
+def _hooked(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(module)
 
 
 def _size(layer: Dense) -> int:
@@ -155,8 +182,10 @@ def losses(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tens
     """Return Σ of the examples' losses by client (K,), and ∂(mean loss)/∂outputs (K, B, o).
 
     Args:
-        outputs: (K, B, o); targets: (K, B); weights: (K, B), 1 for an example and 0 for padding.
+        outputs: (K, B, o); targets: (K, B), or for "mse" also (K, B, o); weights: (K, B), 1 for an example and 0 for
+            padding.
     """
+    _check(objective, outputs.shape[1:], targets.shape[1:])
     share = (weights / weights.sum(1, keepdim=True)).unsqueeze(2)
     if objective.loss == "cross_entropy":
         logs = functional.log_softmax(outputs, 2)
@@ -165,12 +194,12 @@ def losses(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tens
         slope = logs.exp_()
         slope.scatter_add_(2, at, torch.full_like(at, -1, dtype=outputs.dtype))
     elif objective.loss == "binary_cross_entropy":
-        logit = outputs.squeeze(2)
-        each = functional.binary_cross_entropy_with_logits(logit, targets, reduction="none")
-        slope = (logit.sigmoid() - targets).unsqueeze(2)
+        truth = targets.reshape(outputs.shape)
+        each = functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none").mean(2)
+        slope = (outputs.sigmoid() - truth).div_(outputs.shape[2])
     else:
-        away = outputs.squeeze(2) - targets
-        each, slope = away * away, (2 * away).unsqueeze(2)
+        away = outputs - targets.reshape(outputs.shape)
+        each, slope = (away * away).mean(2), away.mul(2 / outputs.shape[2])
     return (each * weights).sum(1), slope.mul_(share)
 
 
@@ -186,12 +215,23 @@ def _general(module: nn.Module, objective: Objective) -> Callable[..., tuple[Any
 
 
 def _each(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+    _check(objective, outputs.shape, targets.shape)
     if objective.loss == "cross_entropy":
         return functional.cross_entropy(outputs, targets, reduction="none")
+    flat = outputs.reshape(targets.shape)
     if objective.loss == "binary_cross_entropy":
-        flat = outputs.reshape(targets.shape)
-        return functional.binary_cross_entropy_with_logits(flat, targets, reduction="none")
-    return (outputs.reshape(targets.shape) - targets) ** 2
+        found = functional.binary_cross_entropy_with_logits(flat, targets, reduction="none")
+    else:
+        found = (flat - targets) ** 2
+    return found.reshape(len(targets), -1).mean(1)
+
+
+def _check(objective: Objective, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    """Refuse what one client's loss refuses; shapes without the axis of clients."""
+    if objective.loss == "cross_entropy":
+        check_classes(outputs, targets)
+    else:
+        check_values(outputs, targets, str(objective.loss))
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +244,7 @@ class TorchStack:
         layout: of one client's vector, P elements, all of them parameters.
         layers: of the direct form; none for the general one.
         device: where x lives.
+        flattens: does the module flatten its inputs first? Else the direct form takes only inputs (K, B, d).
     """
 
     module: nn.Module
@@ -211,6 +252,7 @@ class TorchStack:
     layout: Layout
     layers: tuple[Dense, ...]
     device: str
+    flattens: bool
 
     def load(self, vectors: Any, clients: int) -> Tensor:
         """Return (K, P): one vector for all, or one for each client."""
@@ -224,18 +266,21 @@ class TorchStack:
 
     def grad(self, x: Tensor, batch: Batch) -> Gradient:
         """Return the clients' mean gradients (K, P) and Σ losses (K,)."""
-        if not self.layers:
+        if not self._direct(batch):
             return self._general(x, batch)
         gradient = torch.empty_like(x)
         return Gradient(gradient, self._pass(x, batch, store(gradient)), x[:, :0])
 
     def descend(self, x: Tensor, batch: Batch, rate: float) -> Any:
         """Move x by -rate·gradient in place; return Σ losses (K,)."""
-        if self.layers:
+        if self._direct(batch):
             return self._pass(x, batch, step(x, rate))
         found = self._general(x, batch)
         x.sub_(found.vector, alpha=rate)
         return found.loss
+
+    def _direct(self, batch: Batch) -> bool:
+        return bool(self.layers) and (self.flattens or np.ndim(batch.inputs) == 3)
 
     def _pass(self, x: Tensor, batch: Batch, take: Take) -> Any:
         inputs, targets, weights = self._tensors(x, batch)
@@ -249,11 +294,11 @@ class TorchStack:
         inputs, targets, weights = self._tensors(x, batch)
         parts = zip(self.layout.leaves, self.layout.offsets, strict=False)
         named = {leaf.name: x[:, at : at + leaf.size].view(len(x), *leaf.shape) for leaf, at in parts}
-        gradients, (_, lost) = _general(self.module, self.objective)(named, inputs, targets, weights)
+        copied = inputs.clone()  # a module may write into it
+        gradients, (_, lost) = _general(self.module, self.objective)(named, copied, targets, weights)
         vector = torch.cat([gradients[leaf.name].reshape(len(x), -1) for leaf in self.layout.leaves], 1)
         return Gradient(vector, lost.detach().double().cpu().numpy(), x[:, :0])
 
     def _tensors(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        inputs = as_tensor(batch.inputs).to(x.device, x.dtype)
-        targets = self.objective.targets(batch.targets, x)
+        inputs, targets = inputs_like(batch.inputs, x), self.objective.targets(batch.targets, x)
         return inputs, targets, as_tensor(batch.weights).to(x.device, x.dtype)

@@ -1,6 +1,7 @@
 """Local gradient descent for K clients at once: the loop of `Sgd.descend` with a leading client axis.
 
-Clients that take the same number of steps go together; shorter batches are padded, and padding weighs nothing.
+Clients that take the same number of steps go together; shorter batches are padded with the client's own first example,
+so that no formula meets anything new, and padding weighs nothing.
 """
 
 import math
@@ -114,7 +115,7 @@ class _Batches:
     def __init__(self, sgd: "Sgd", data: Sequence[Examples], streams: Sequence[Streams]) -> None:
         self.data, self.streams = data, streams
         most = max(one.size for one in data)
-        self.size = sgd.batch_size or most
+        self.size = min(sgd.batch_size or most, most)
         self.per_pass = -(-most // self.size)
         self.wanted = sgd.steps or self.per_pass * sgd.epochs
         shape = (self.per_pass, len(data), self.size)
@@ -149,3 +150,4 @@ class _Batches:
         target[:whole, k] = rows[: whole * self.size].reshape(whole, *target.shape[2:])
         if rest:
             target[whole, k, :rest] = rows[whole * self.size :]
+            target[whole, k, rest:] = rows[0]

@@ -30,7 +30,7 @@ class PerBlock:
         for name in self.blocks:
             layout.block(name)
         places = [(name, layout.block(name)) for name in layout.blocks]
-        return [[p.start, p.stop, name, self._of(name).init(params[p], layout.only(name))] for name, p in places]
+        return [[p.start, p.stop, name, self._of(name).init(params[..., p], layout.only(name))] for name, p in places]
 
     def step(
         self, params: Array, gradient: Array, state: list[Tree], *, scale: float = 1.0
@@ -38,8 +38,8 @@ class PerBlock:
         """Move each block in place by its own optimizer."""
         for row in state:
             begin, end, name, inner = row
-            moved, row[3] = self._of(name).step(params[begin:end], gradient[begin:end], inner, scale=scale)
-            params[begin:end] = moved
+            moved, row[3] = self._of(name).step(params[..., begin:end], gradient[..., begin:end], inner, scale=scale)
+            params[..., begin:end] = moved
         return params, state
 
     def _of(self, name: str) -> Optimizer[Tree]:

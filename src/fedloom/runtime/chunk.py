@@ -133,6 +133,12 @@ def _body(row: Tree, evaluated: bool, totals: Layout, payload: Layout) -> ReplyB
     return Trained(update, Metrics(row["metrics"]))
 
 
+def singly(asked: Tree) -> list[Tree]:
+    """Return the chunk's tasks as chunks of one task each."""
+    pairs = zip(asked["tasks"], asked["memories"], strict=True)
+    return [{**asked, "tasks": [task], "memories": [memory]} for task, memory in pairs]
+
+
 def lost(asked: Tree, why: str) -> Iterator[Reply]:
     """Yield a fault for every task of a chunk whose worker died twice."""
     phase = "train" if "train" in asked else "evaluate"

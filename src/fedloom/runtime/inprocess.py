@@ -61,6 +61,7 @@ class InProcess:
 
     def settle(self, numbers: Collection[int]) -> None:
         """Tell every party that was asked to train since the last time."""
+        counted = frozenset(numbers)
         for name in set(self.unsettled.values()):
-            self.parties[name].settle(numbers)
+            self.parties[name].settle(counted)
         self.unsettled.clear()

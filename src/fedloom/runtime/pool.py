@@ -28,10 +28,13 @@ from ..core.layout import Layout, Vector
 from ..core.task import Ask, Evaluate, Member, Reply, Task, Train
 from ..core.tree import Tree
 from ..store.files import dump, restore
-from .chunk import Parties, Together, lost, replies, request, work
+from .chunk import Parties, Together, lost, replies, request, singly, work
 
 MOST, SHARES = 50, 3  # clients in a chunk, and chunks for each worker: few partial sums, and no long wait at the end
 DEPTH = 2  # chunks that a worker has at a time: it trains one while the other's sum is folded
+PATIENCE_S = 5.0  # for a worker to end by itself
+
+Job = tuple[Tree, bool]  # a chunk, and whether it has ended a worker before
 
 
 def cores() -> int:
@@ -51,8 +54,23 @@ class Worker:
     process: BaseProcess
     pipe: Connection
     sums: Sequence[NDArray[np.float64]]
-    given: deque[tuple[Tree, int]] = field(default_factory=deque)  # (chunk, how often it was given)
+    given: deque[Job] = field(default_factory=deque)  # the first is being done
     turn: int = 0
+
+    def dismiss(self) -> None:
+        """Tell it that there is no more to do; who is at work is killed."""
+        if self.given:
+            self.process.kill()
+        with suppress(OSError):
+            self.pipe.send_bytes(b"")
+        self.pipe.close()
+
+    def end(self) -> None:
+        """Wait until it is gone."""
+        self.process.join(PATIENCE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
 
 
 @dataclass(eq=False)
@@ -79,7 +97,7 @@ class Pool:
     now: Callable[[], float] = monotonic
     workers: list[Worker] = field(default_factory=list)
     shared: Vector = None
-    todo: deque[Tree] = field(default_factory=deque)
+    todo: deque[Job] = field(default_factory=deque)
     ready: deque[Reply] = field(default_factory=deque)
     open: int = -1
     unsettled: set[str] = field(default_factory=set)
@@ -102,6 +120,7 @@ class Pool:
             raise RunError("the pool is still busy with another ask; receive or cancel it first.")
         ask = Ask(next(self.ids))
         self.open = ask.id
+        self.ready.clear()
         if not tasks:
             return ask
         for task in tasks:
@@ -114,8 +133,12 @@ class Pool:
         if isinstance(body, Train):
             self.unsettled |= {task.party for task in tasks}
         each = max(1, min(MOST, -(-len(tasks) // (self.size * SHARES))))
-        self.todo = deque(request(tasks[i : i + each], self.parties) for i in range(0, len(tasks), each))
-        self._feed()
+        self.todo = deque((request(tasks[i : i + each], self.parties), False) for i in range(0, len(tasks), each))
+        try:
+            self._feed()
+        except BaseException:  # Ctrl-C, in the middle of a message
+            self.cancel(ask)
+            raise
         return ask
 
     def receive(self, ask: Ask, timeout_s: float | None) -> Reply | None:
@@ -137,81 +160,84 @@ class Pool:
         return None
 
     def cancel(self, ask: Ask) -> None:
-        """Drop what was not begun and forget what is being done; a worker finishes its client first."""
+        """Drop what was not answered. Who is at work is ended and hired anew: a deadline waits for nobody.
+
+        So it is after an interrupt in the middle of a message, too: nothing more that such a pipe says can be trusted.
+        """
         if ask.id != self.open:
             return
         self.todo.clear()
         self.ready.clear()
-        for worker in self.workers:
-            while worker.given:
-                self._collect(worker)
-        self.ready.clear()
+        for worker in [worker for worker in self.workers if worker.given]:
+            self._anew(worker)
 
     def settle(self, numbers: Collection[int]) -> None:
         """Tell every party that was asked to train since the last time."""
+        counted = frozenset(numbers)
         for name in self.unsettled:
-            self.parties[name].settle(numbers)
+            self.parties[name].settle(counted)
         self.unsettled.clear()
 
     def close(self) -> None:
         """End the workers and wait for them."""
+        self.todo.clear()
         for worker in self.workers:
-            worker.pipe.close()
+            worker.dismiss()
         for worker in self.workers:
-            worker.process.join(timeout=5)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            worker.end()
         self.workers.clear()
 
     def _feed(self) -> None:
         for _ in range(DEPTH):
             for worker in self.workers:
                 if self.todo and len(worker.given) < DEPTH:
-                    self._give(worker, self.todo.popleft(), 1)
-
-    def _give(self, worker: Worker, chunk: Tree, times: int) -> None:
-        worker.given.append((chunk, times))
-        with suppress(OSError):  # it is dead, and `_collect` will see so
-            worker.pipe.send_bytes(dump(chunk))
+                    worker.given.append(self.todo.popleft())
+                    with suppress(OSError):  # it is dead, and `_collect` will see so
+                        worker.pipe.send_bytes(dump(worker.given[-1][0]))
 
     def _collect(self, worker: Worker) -> None:
         try:
             done = restore(worker.pipe.recv_bytes())
         except (EOFError, OSError):
-            self._replace(worker)
+            self._mourn(worker)
             return
         chunk, _ = worker.given.popleft()
         sums = worker.sums[worker.turn % DEPTH]
         worker.turn += 1
         self.ready.extend(replies(chunk, done, sums, self.parties, self.totals, self.payload))
 
-    def _replace(self, worker: Worker) -> None:
-        """Hire anew for a dead worker; what it had is done once more, and then reported as faults."""
-        worker.process.join()
-        worker.pipe.close()
-        why = f"its worker process ended with exit code {worker.process.exitcode}, twice"
-        fresh = self._hire()
-        self.workers[self.workers.index(worker)] = fresh
-        for chunk, times in worker.given:
-            if times > 1:
-                self.ready.extend(lost(chunk, why))
-            else:
-                self._give(fresh, chunk, times + 1)
+    def _mourn(self, worker: Worker) -> None:
+        """Go on after a worker's death: what it was at is done once more, client by client; who kills again is lost."""
+        worker.process.join(PATIENCE_S)
+        self._anew(worker)
+        (chunk, again), *rest = worker.given
+        self.todo.extendleft(reversed(rest))
+        if again:
+            self.ready.extend(lost(chunk, f"its worker process ended with exit code {worker.process.exitcode}, twice"))
+        else:
+            self.todo.extendleft((one, True) for one in singly(chunk))
+
+    def _anew(self, worker: Worker) -> None:
+        worker.dismiss()
+        worker.end()
+        self.workers[self.workers.index(worker)] = self._hire()
 
     def _hire(self) -> Worker:
         ours, theirs = get_context("fork").Pipe()
         sums = [_shared(self.totals.size, np.dtype("float64")) for _ in range(DEPTH)]
         others = [worker.pipe for worker in self.workers if not worker.pipe.closed]
-        process = get_context("fork").Process(target=self._serve, args=(theirs, [ours, *others], sums), daemon=True)
+        args = (theirs, [ours, *others], sums, os.getpid())
+        process = get_context("fork").Process(target=self._serve, args=args, daemon=True)
         process.start()
         theirs.close()
         return Worker(process, ours, sums)
 
-    def _serve(self, pipe: Connection, foreign: Sequence[Connection], sums: Sequence[NDArray[np.float64]]) -> None:
-        """Live as a worker: do chunks until the pipe closes."""
+    def _serve(
+        self, pipe: Connection, foreign: Sequence[Connection], sums: Sequence[NDArray[np.float64]], parent: int
+    ) -> None:
+        """Live as a worker: do chunks until the pipe closes or says so."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator
-        _die_with_parent()
+        _die_with(parent)
         for other in foreign:
             other.close()
         self.calm()
@@ -223,17 +249,19 @@ class Pool:
             pipe.send_bytes(dump(work(self.parties, restore(content), start, sums[turn % DEPTH], self.together)))
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Ask Linux for SIGKILL when the coordinator is gone; elsewhere the closed pipe ends a worker after its chunk."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))
+    if os.getppid() != parent:  # it went before it could be asked
+        os._exit(1)
 
 
 def _read(pipe: Connection, asked: "SimpleQueue[bytes | None]") -> None:
     """Take in chunks while others are done: whoever sends to a worker never waits for one that sends itself."""
     with suppress(EOFError, OSError):
-        while True:
-            asked.put(pipe.recv_bytes())
+        while content := pipe.recv_bytes():  # empty: the end, also where another process keeps the pipe open
+            asked.put(content)
     asked.put(None)
 
 

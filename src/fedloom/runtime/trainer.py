@@ -8,6 +8,8 @@ from pathlib import PurePath
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from ..core.errors import DataError, DigestMismatch, LayoutMismatch
 from ..core.layout import Layout, Vector
 from ..core.parts import Examples, Holding, Model, Split, Work
@@ -67,8 +69,9 @@ class Trainer:
 
     def settle(self, numbers: Collection[int]) -> None:
         """Take over the memory of counted dispatches and forget the others'."""
-        for number in self.pending.keys() & numbers:
-            self.memory = self.pending[number]
+        counted = [number for number in self.pending if number in numbers]
+        if counted:
+            self.memory = self.pending[max(counted)]  # asked twice in a cohort, the later dispatch decides
         self.pending.clear()
 
     def _answer(self, task: Task) -> ReplyBody:
@@ -80,7 +83,7 @@ class Trainer:
             case Measure() as body:
                 return self.holding.measure(body.what, body.known)
             case Prepare() as body:
-                self.split = self.holding.prepare(body.statistics)
+                self.split = _guarded(self.holding.prepare(body.statistics))
                 return Ready(self.split.train.size, self.split.held_out.size)
         raise DataError(f"a task of type {type(task.body).__name__} is not known here; it is refused.")
 
@@ -159,6 +162,19 @@ class Trainer:
             self.memory = {"local": local, "stages": stages, "gather": None}
         memory: dict[str, Any] = self.memory
         return memory
+
+
+def _guarded(split: Split) -> Split:
+    """Return the same rows, read-only: a module that works in place would change what the next round trains on."""
+    return Split(
+        *(Examples(_read_only(part.inputs), _read_only(part.targets)) for part in (split.train, split.held_out))
+    )
+
+
+def _read_only(array: Any) -> Any:
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def fault(site: str, task: Task, error: Exception) -> Fault:

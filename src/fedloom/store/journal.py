@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -180,7 +181,8 @@ def _engine(url: str) -> Engine:
 
 def _replace(connection: Connection, table: Table, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        connection.execute(delete(table).where(table.c[key].in_([row[key] for row in rows])))
+        old = delete(table).where(table.c[key] == bindparam("old"))  # one by one: databases limit a list's length
+        connection.execute(old, [{"old": row[key]} for row in rows])
         connection.execute(insert(table), list(rows))
 
 
