@@ -96,7 +96,7 @@ def bare_rounds(simulation: Simulation, work: Work) -> Iterator[np.ndarray]:
 def _bare_worker(pipe: Any, splits: dict[str, Any], work: Work) -> None:
     torch.set_num_threads(1)
     net = work.net()
-    tensors = {n: (torch.from_numpy(s.inputs), torch.from_numpy(s.targets)) for n, s in splits.items()}
+    tensors = {n: (torch.tensor(s.inputs), torch.tensor(s.targets)) for n, s in splits.items()}
     while True:
         try:
             vector, asked = pipe.recv()
