@@ -1,6 +1,6 @@
 """Rounds to 97 % test accuracy on MNIST, beside Table 1 of McMahan et al. (AISTATS 2017, arXiv 1602.05629v4).
 
-    python benchmarks/mcmahan.py                 # the 2NN on both splits, about five minutes on two cores
+    python benchmarks/mcmahan.py                 # the 2NN on both splits, about two minutes on two cores
     python benchmarks/mcmahan.py --split iid
 
 100 clients, 10 a round (C = 0.1), one epoch (E = 1), batch 10 (B = 10), the 2NN 784-200-200-10, plain FedAvg. The paper
@@ -40,7 +40,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for split in PAPER if chosen.split == "both" else [chosen.split]:
         lr, began, best = chosen.lr or RATE[split], time.perf_counter(), 0.0
-        for state in app(split, lr, chosen.seed).run():
+        for state in app(split, lr, chosen.seed).run(engine="pool"):
             best = max(best, state.metrics.view()["accuracy"])
         rounds = state.round if state.status == "target_reached" else f"not in {state.round}"
         seconds = (time.perf_counter() - began) / state.round
