@@ -369,3 +369,24 @@ def test_without_the_data_sets_it_says_where_they_should_be(command, tmp_path, m
 def test_a_recorded_end_is_json_that_everybody_reads(tmp_path):
     end = trained(tmp_path)
     assert json.loads(json.dumps(end, allow_nan=False)) == end
+
+
+def test_the_version(command):
+    from fedloom.version import __version__
+
+    told = command("--version")
+    assert (told.code, told.out) == (0, f"fedloom {__version__}\n")
+
+
+def test_of_many_clients_only_the_first_are_listed(command, tmp_path):
+    told = command("run", written(tmp_path), "--no-compare", "--set", "clients=30", "--set", "rounds=1")
+    assert "client-004" in told.err
+    assert "client-005" not in told.err
+    assert "… and 25 more clients; the report shows them all" in told.err
+
+
+def test_the_list_of_runs_is_brief_about_a_failed_one(command, tmp_path):
+    command("run", written(tmp_path, FAILS, "fails.py"))
+    told = command("runs")
+    assert "0 of 3 clients counted, 3 are needed …" in " ".join(told.out.split())
+    assert "client-001" not in told.out

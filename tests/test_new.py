@@ -141,6 +141,35 @@ def test_in_another_folder(command, tmp_path):
     assert load(Path("apps/mine.toml")).name == "mine"
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_delimiters_are_found(command, mark):
+    path = Path(table("rows.csv", yes_no, x=value))
+    path.write_text(path.read_text().replace(",", mark))
+    assert ran(command, str(path))["metrics"]["accuracy"] > 0.7
+    assert load(Path("rows.toml")).data.source.delimiter == mark
+
+
+@pytest.mark.parametrize("size", [0.01, 5.0, 3e5])
+def test_regression_of_labels_of_any_size(command, size):
+    end = ran(command, table("rows.csv", lambda x: f"{size * (10 + x):.6f}", x=value))
+    assert end["status"] == "completed"
+    app = load(Path("rows.toml"))
+    assert app.model.bound >= size * 14
+    assert app.data.source.task == "regression"
+
+
+def test_few_rows_have_few_clients(command):
+    Path("rows.csv").write_text("a,b,y\n1,2,0\n2,3,1\n3,1,0\n")
+    command("new", "rows.csv")
+    assert load(Path("rows.toml")).data.partition.clients == 1
+
+
+def test_a_column_that_names_sites_is_proposed(command):
+    path = table("rows.csv", yes_no, Hospital=lambda i, x: "NS"[i % 2], x=value)
+    command("new", path)
+    assert '# partition = { kind = "by_column", column = "Hospital" }' in Path("rows.toml").read_text()
+
+
 def refused(command, *words):
     told = command("new", *words)
     assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
@@ -155,8 +184,8 @@ def test_refused_in_one_sentence(command):
     command("new", path)
     assert "rows.toml exists already" in refused(command, path)
     assert command("new", path, "--force").code == 0
-    Path("semicolons.csv").write_text("a;b;label\n1;2;yes\n2;3;no\n")
-    assert "delimiter" in refused(command, "semicolons.csv", "--label", "label")
+    Path("commas.csv").write_text("a;b;label\n1,5;2;yes\n2,5;3;no\n")
+    assert "the column 'a' writes numbers with a decimal comma, such as 1,5" in refused(command, "commas.csv")
     Path("empty.csv").write_text("")
     assert "the file is empty; its first line must name the columns" in refused(command, "empty.csv")
     Path("bytes.csv").write_bytes(b"a,b\n\xff\xfe,1\n")

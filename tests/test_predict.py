@@ -220,7 +220,8 @@ def test_arrays(command, tmp_path):
 def test_a_preview_shows_few_columns_and_rows():
     columns = {f"c{i}": [str(i)] * 20 for i in range(9)}
     lines = preview(Predictions(columns, ("no", "yes"), np.full((20, 2), 0.5)), most=3)
-    assert lines[0] == ["c0", "c1", "c2", "c3", "c4", "c5", "prediction", "P(no)", "P(yes)"]
+    assert lines[0] == ["c0", "c1", "c2", "prediction", "P(no)", "P(yes)"]
+    assert lines[1] == ["0", "1", "2", "no", "0.50", "0.50"]
     assert len(lines) == 4
 
 

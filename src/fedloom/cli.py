@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,20 +15,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .compare import main_figure
-from .core.errors import ConfigError, FedloomError, UnknownRun
+from .core.errors import FedloomError, UnknownRun
 from .core.state import State
 from .load import DEMO, Loaded, load
 from .session import Session, begin
 from .session import resume as resumed
-
-if TYPE_CHECKING:
-    from .predict import Predictions
+from .version import __version__
 
 cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Federated learning: parties that may not share rows train one model together. Start with `fedloom demo`.",
 )
 out_console, console = Console(), Console(stderr=True)
 
@@ -48,6 +45,22 @@ Engine = Annotated[
     ),
 ]
 RUNS = Path("runs")
+LISTED, FIRST = 20, 5  # more clients than LISTED are too many to read: only the first few are shown
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"fedloom {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Federated learning: parties that may not share rows train one model together. Start with `fedloom demo`."""
 
 
 def main() -> None:
@@ -187,7 +200,7 @@ def predict(
     if found.dropped:
         _say(f"{found.dropped} rows have missing cells that the schema drops; they are left out")
     if output is not None:
-        _write(found, output)
+        found.save(output)
         _say(f"{len(found.outputs)} predictions in {output}")
     elif out_console.is_terminal:
         out_console.print(predictions_table(preview(found), len(found.outputs)))
@@ -241,14 +254,6 @@ def new(
     _say(f"wrote {path}; read it, correct it, then `fedloom run {path}`")
 
 
-def _write(found: "Predictions", output: Path) -> None:
-    try:
-        with output.open("w", newline="", encoding="utf-8") as file:
-            found.write(file)
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error.strerror}; choose another with --output.") from error
-
-
 def _introduce(session: Session, loaded: Loaded) -> None:
     from .data.holds import who_holds_what
     from .report.tables import held_table
@@ -257,9 +262,10 @@ def _introduce(session: Session, loaded: Loaded) -> None:
     app = loaded.app
     size, held = session.simulation.terms.payload.size, who_holds_what(session.simulation.held)
     console.print(f"[bold]{escape(app.name)}[/]: {size:,} shared parameters, run {session.run}", soft_wrap=True)
-    console.print(held_table(held[:20]))
-    if len(held) > 20:
-        console.print(f"… and {len(held) - 20} more clients; the report shows them all")
+    shown = len(held) if len(held) <= LISTED else FIRST
+    console.print(held_table(held[:shown]))
+    if len(held) > shown:
+        console.print(f"… and {len(held) - shown} more clients; the report shows them all")
     console.print(f"[dim]{trust(app.strategy)}[/]")
     engine = session.simulation.engine
     _say(f"engine {engine}{f': {engine.why}' if engine.why else ''}")
@@ -300,7 +306,8 @@ def _progress(session: Session, json_: bool) -> Iterator[Any]:
         yield lambda _: None
         return
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+    left = TextColumn("left")
+    with Progress(*columns, TimeElapsedColumn(), left, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task("", total=session.simulation.app.rounds, completed=session.state.round, said="")
 
         def advance(state: State) -> None:
@@ -322,7 +329,10 @@ def _conclude(session: Session, compare: bool | None) -> int:
     """Say how the run ended; write and show its report if it came to its end. Return 130 if that was interrupted."""
     status, reason = session.state.status, session.state.reason
     if status == "failed":
-        _say(f"{session.run} failed; when its cause is mended, `{_again('resume', session)}` goes on from here")
+        _say(
+            f"{session.run} failed; when its cause is mended, `{_again('resume', session)}` goes on from here "
+            f"(if the app itself must change: begin a new run)"
+        )
         return 0
     _say(f"{status}: {reason}")
     if status == "stopped":

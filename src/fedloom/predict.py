@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from .core.errors import DataError
+from .core.errors import ConfigError, DataError
 from .core.layout import Vector
 from .core.parts import Model
 from .data import Npz, Parquet, Source, TableRows
@@ -51,6 +51,14 @@ class Predictions:
     def write(self, file: TextIO) -> None:
         """Write them as CSV."""
         csv.writer(file, lineterminator="\n").writerows(self.rows())
+
+    def save(self, path: Path) -> None:
+        """Write them to a CSV file; raises `ConfigError` where that cannot be."""
+        try:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                self.write(file)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another with --output.") from error
 
 
 def predict(model: Model, vector: Vector, source: Source, statistics: dict[str, Any], path: Path) -> Predictions:
@@ -97,7 +105,8 @@ def statistics_of(folder: Path) -> dict[str, Any]:
 
 
 def preview(predictions: Predictions, most: int = 10) -> Sequence[list[str]]:
-    """Return the header and the first rows, without the file's own columns beyond the first six."""
-    lines = [line for line, _ in zip(predictions.rows(), range(most + 1), strict=False)]
+    """Return the header and the first rows, in short: of the file's own columns the first three, two decimals."""
+    header, *lines = [line for line, _ in zip(predictions.rows(), range(most + 1), strict=False)]
     own = len(predictions.columns)
-    return [line[: min(own, 6)] + line[own:] for line in lines]
+    short = [[*line[: own + 1], *(f"{float(p):.2f}" for p in line[own + 1 :])] for line in lines]
+    return [line[: min(own, 3)] + line[own:] for line in (header, *short)]

@@ -11,6 +11,7 @@ from .compare import Comparison, Tick, compare, main_figure
 from .core.state import State
 from .data.holds import who_holds_what
 from .digest import described
+from .models import BuiltIn
 from .report.view import Estimate, RunView, SiteRow
 from .session import REPORT_FILE, Session
 from .store.files import write_whole
@@ -127,7 +128,15 @@ def settings(app: App) -> dict[str, str]:
         "held out": app.data.holdout,
         "stop": app.stop,
     }
-    return {name: written(described(part)) for name, part in parts.items()} | {"rounds": str(app.rounds)}
+    told = {name: written(described(part)) for name, part in parts.items()} | {"rounds": str(app.rounds)}
+    return told | ({"model": _built_in(app.model)} if isinstance(app.model, BuiltIn) else {})
+
+
+def _built_in(model: BuiltIn) -> str:
+    """Return a built-in model with the settings that it has: layers or a penalty are not every model's."""
+    apart = "hidden" if model.name != "mlp" else "l2"
+    kept = {"hidden": list(model.hidden), "l2": model.l2, "loss": model.loss, "bound": model.bound}
+    return written({"BuiltIn": {"name": model.name} | {key: value for key, value in kept.items() if key != apart}})
 
 
 def written(value: Any) -> str:

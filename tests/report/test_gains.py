@@ -3,7 +3,7 @@ import math
 import pytest
 from report_sample import COMPARISON, around, many
 
-from fedloom.report.gains import best, change, gained
+from fedloom.report.gains import best, change, gained, said, used_columns
 from fedloom.report.view import Estimate, SiteRow
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
@@ -19,6 +19,19 @@ def test_four_hospitals():
     assert "cleveland +0.03 (alone 0.87 → federated 0.90), within the intervals" in said
     assert "long beach loses −0.02 (alone 0.74 → federated 0.72), within the intervals." in said
     assert said.endswith("Worst off with the federated model is switzerland, at AUC 0.71.")
+
+
+def test_a_difference_is_shown_as_nothing_where_the_values_read_the_same():
+    same, gain = (change(site("a", 0.7746, federated), "auc") for federated in (0.7654, 0.7846))
+    assert (same.direction, said(same)) == (0, "0.00")
+    assert (gain.direction, said(gain)) == (1, "+0.01")
+
+
+def test_columns_that_no_site_fills_are_left_out():
+    assert used_columns([site("a", 0.8, 0.9)]) == ("alone", "federated")
+    assert used_columns([]) == ("alone", "federated")
+    own = SiteRow("a", 10, around(0.8), None, personal=around(0.9), pooled=around(0.9))
+    assert used_columns([own]) == ("alone", "personal", "pooled")
 
 
 def test_one_site():

@@ -10,6 +10,7 @@ from .words import called, difference, number, several
 
 LISTED = 6  # more sites than this are counted, and only the first few named
 NAMED = 3
+KINDS = ("alone", "federated", "personal", "pooled")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,22 @@ def change(row: SiteRow, figure: str) -> Change | None:
     if not (math.isfinite(row.alone.value) and math.isfinite(together.value)):
         return None
     return Change(row.site, figure, row.alone, together, kind)
+
+
+def said(made: Change) -> str:
+    """Return the difference as it is shown: nothing where both values read the same."""
+    return difference(made.difference if made.direction else 0.0, made.figure)
+
+
+def used_columns(rows: Sequence[SiteRow]) -> tuple[str, ...]:
+    """Return the kinds of training that are compared: alone, what it is compared with, and what a site has besides.
+
+    >>> used_columns([SiteRow("a", 60, alone=Estimate(0.8, 0.7, 0.9), personal=Estimate(0.9, 0.8, 1.0))])
+    ('alone', 'personal')
+    """
+    filled = {kind for kind in KINDS for row in rows if getattr(row, kind) is not None}
+    wanted = filled | ({"alone"} if "personal" in filled else {"alone", "federated"})
+    return tuple(kind for kind in KINDS if kind in wanted)
 
 
 def best(row: SiteRow, figure: str) -> frozenset[str]:

@@ -10,14 +10,13 @@ from fedloom.core.errors import MissingExtra
 
 from ..core.metrics import LOWER_IS_BETTER
 from . import holdings, pictures
-from .gains import best, change, gained
+from .gains import best, change, gained, said, used_columns
 from .history import curve, faults, traffic
 from .view import Estimate, RunView, SiteRow
-from .words import BAD, GOOD, NOTHING, bounds, called, difference, duration, megabytes, number, outcome
+from .words import BAD, GOOD, NOTHING, bounds, called, duration, headline, megabytes, number, outcome
 
 __all__ = ["gained", "render"]
 
-_COLUMNS = ("alone", "federated", "personal", "pooled")
 _ARROWS = {1: "▲", 0: "=", -1: "▼"}
 _SURE = {True: "beyond the intervals", False: "within the intervals", None: "intervals unknown"}
 
@@ -71,7 +70,7 @@ def render(view: RunView) -> str:
 
 def _content(view: RunView) -> Mapping[str, Any]:
     """Return everything the template shows, as text."""
-    columns = _columns(view.comparison)
+    columns = used_columns(view.comparison)
     return {
         "view": view,
         "title": outcome(view),
@@ -91,17 +90,12 @@ def _content(view: RunView) -> Mapping[str, Any]:
     }
 
 
-def _columns(rows: Sequence[SiteRow]) -> tuple[str, ...]:
-    """Return the columns that at least one site fills; alone and federated are always there."""
-    return tuple(c for c in _COLUMNS if c in _COLUMNS[:2] or any(getattr(row, c) is not None for row in rows))
-
-
 def _line(row: SiteRow, figure: str, columns: Sequence[str]) -> Line:
     winners, made = best(row, figure), change(row, figure)
     cells = tuple(_cell(getattr(row, name), figure, name in winners) for name in columns)
     if made is None:
         return Line(row.site, row.examples, cells, NOTHING, "", "unknown")
-    told = f"{_ARROWS[made.direction]} {difference(made.difference, figure)}"
+    told = f"{_ARROWS[made.direction]} {said(made)}"
     verdict = {1: "gain", 0: "same", -1: "loss"}[made.direction]
     return Line(row.site, row.examples, cells, told, _SURE[made.clear], verdict)
 
@@ -122,7 +116,7 @@ def _tiles(view: RunView) -> list[tuple[str, str]]:
     moved = None if wire.down is None and wire.up is None else (wire.down or 0) + (wire.up or 0)
     rows = sum(site.train + site.held_out for site in view.held)
     return [
-        (f"federated {called(view.figure)}", number(measured.values[-1] if measured else None, view.figure)),
+        (f"federated {called(view.figure)}", headline(measured.values[-1] if measured else None, view.figure)),
         ("sites", f"{len(view.held):,}" if view.held else NOTHING),
         ("rows held by the sites", f"{rows:,}" if rows else NOTHING),
         ("rounds", f"{wire.rounds:,}"),

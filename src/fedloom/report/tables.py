@@ -8,15 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data.holds import Held
-from .gains import best, change
+from .gains import best, change, said, used_columns
 from .history import Rounds, faults, finite
 from .holdings import labels
 from .view import Estimate, SiteRow
-from .words import BAD, GOOD, NOTHING, bounds, called, difference, duration, megabytes, number, plain
+from .words import BAD, GOOD, NOTHING, bounds, called, duration, megabytes, number, plain
 
 BAR = 20  # characters of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_COLUMNS = ("alone", "federated", "personal", "pooled")
 _STYLES = {1: "green", 0: "", -1: "red"}
 _ARROWS = {1: "▲", 0: "=", -1: "▼"}
 
@@ -48,7 +47,7 @@ def held_table(held: Sequence[Held]) -> Table:
 
 def comparison_table(rows: Sequence[SiteRow], figure: str) -> Table:
     """Return each site's figure by how the model was trained, with intervals; * marks a site's best without pooling."""
-    used = [c for c in _COLUMNS if c in _COLUMNS[:2] or any(getattr(row, c) is not None for row in rows)]
+    used = used_columns(rows)
     table = _table("site", "n", *used, "difference", left=("site",), title=called(figure))
     table.caption, table.caption_justify = "* best of what a site can have without pooling rows", "left"
     for row in rows:
@@ -64,7 +63,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     table = _table(*names, left=names)
     table.columns[0].no_wrap = True  # what other commands take
     for run in runs:
-        table.add_row(*(_status(run.get(n)) if n == "status" else _name(_shown(run.get(n))) for n in names))
+        table.add_row(*(_status(run.get(n)) if n == "status" else _name(_brief(_shown(run.get(n)))) for n in names))
     return table
 
 
@@ -122,7 +121,7 @@ def _change(row: SiteRow, figure: str) -> Text:
     made = change(row, figure)
     if made is None:
         return Text(NOTHING)
-    text = Text(f"{_ARROWS[made.direction]} {difference(made.difference, figure)}", style=_STYLES[made.direction])
+    text = Text(f"{_ARROWS[made.direction]} {said(made)}", style=_STYLES[made.direction])
     return text.append("\nbeyond the intervals", style="dim") if made.clear else text
 
 
@@ -135,6 +134,12 @@ def _shown(value: Any) -> str:
     if value is None or (isinstance(value, float) and not finite(value)):
         return NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _brief(text: str) -> str:
+    """Return the text up to its first semicolon: a failed run tells of every client, and `show` has it all."""
+    first, rest, _ = text.partition(";")
+    return f"{first} …" if rest else first
 
 
 def _name(text: str) -> Text:

@@ -38,6 +38,16 @@ def number(value: float | None, figure: str) -> str:
     return _signed(text)
 
 
+def headline(value: float | None, figure: str) -> str:
+    """Return a figure's value for a headline: of a share near 1 a digit more, where a hundredth says little.
+
+    >>> headline(0.8512, "auc"), headline(0.9874, "accuracy"), headline(1.0, "auc")
+    ('0.85', '0.987', '1.00')
+    """
+    near = figure in _SHARES and value is not None and 0.95 < value < 1
+    return _signed(f"{value:.3f}") if near else number(value, figure)
+
+
 def difference(value: float, figure: str) -> str:
     """Return a signed difference, two decimals for shares and two digits otherwise.
 
@@ -118,7 +128,7 @@ def outcome(view: RunView) -> str:
         return f"After {rounds}{so_far} the {called(view.figure)} of the federated model has not been measured"
     when = measured.rounds[-1]
     late = "" if when == view.rounds[-1]["round"] else f", as measured in round {when}"
-    value = number(measured.values[-1], view.figure)
+    value = headline(measured.values[-1], view.figure)
     sites = _sites(view)
     central = any(event.get("measured_on") == "test" for event in view.rounds)
     where = "on the test part" if central else f"on held-out data of {several(sites, 'site')}"
