@@ -10,7 +10,7 @@ import pytest
 import fedloom
 from fedloom import cli
 from fedloom.data import data_folder
-from fedloom.session import begin
+from fedloom.recording import begin
 
 
 def app(**changes):
@@ -19,12 +19,12 @@ def app(**changes):
     return fedloom.App(**{"model": fedloom.BuiltIn(name="logistic"), "data": data, "rounds": 2} | changes)
 
 
-def ended(session):
-    """Run a session to its end; return its last event."""
-    with closing(session):
-        for _ in session.rounds():
+def ended(recording):
+    """Run a recording to its end; return its last event."""
+    with closing(recording):
+        for _ in recording.rounds():
             pass
-    return session.summary
+    return recording.summary
 
 
 def trained(out, **changes):

@@ -8,7 +8,7 @@ import pytest
 
 from apps import TOML, app, no_data, trained, written
 from fedloom.load import load
-from fedloom.session import begin
+from fedloom.recording import begin
 
 END = ("run", "status", "rounds", "metrics", "model", "sha256")
 FAILS = """\
@@ -269,21 +269,21 @@ def test_an_ended_run_cannot_be_resumed(command, tmp_path):
 
 def test_a_run_that_is_held_cannot_be_resumed(command, tmp_path):
     loaded = load(written(tmp_path))
-    session = begin(loaded.app, tmp_path / "runs", source=loaded.source, identity=loaded.identity)
+    recording = begin(loaded.app, tmp_path / "runs", source=loaded.source, identity=loaded.identity)
     assert "is running in another process" in refused(command, "resume", "last")
-    session.close()
+    recording.close()
 
 
 def test_resume_from_the_command_line(command, tmp_path):
     loaded = load(written(tmp_path), ["rounds=3"])
     whole = command("run", "app.toml", "--set", "rounds=3", "--json", "--out", "whole").events[-1]
-    session = begin(
+    recording = begin(
         loaded.app, tmp_path / "runs", source=loaded.source, overrides=["rounds=3"], identity=loaded.identity
     )
-    rounds = session.rounds()
+    rounds = recording.rounds()
     next(rounds)
     rounds.close()
-    session.close()
+    recording.close()
     told = command("show", "last")
     assert "app: stopped, after round 1\n" in told.out
     assert told.err == f"`fedloom resume {only_run()}` goes on from here\n"

@@ -12,7 +12,7 @@ import pytest
 import fedloom
 from fedloom import events
 from fedloom.core.errors import QuorumLost
-from fedloom.session import begin
+from fedloom.recording import begin
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "events.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -23,11 +23,11 @@ def app(**changes):
     return fedloom.App(**{"model": fedloom.BuiltIn(name="logistic"), "data": data, "rounds": 2} | changes)
 
 
-def told(session):
-    """Run a session to its end; return its events as a reader of strict JSON gets them."""
-    with closing(session):
-        said = [events.round_event(state) for state in session.rounds()]
-    return read([*said, session.summary])
+def told(recording):
+    """Run a recording to its end; return its events as a reader of strict JSON gets them."""
+    with closing(recording):
+        said = [events.round_event(state) for state in recording.rounds()]
+    return read([*said, recording.summary])
 
 
 def read(said):
@@ -83,14 +83,14 @@ def test_a_fault_is_told_with_its_site_and_phase():
 
 
 def test_a_run_that_fails_or_is_stopped_still_says_how_it_ended():
-    session = begin(app(strategy=failing(range(1000))))
+    recording = begin(app(strategy=failing(range(1000))))
     with pytest.raises(QuorumLost):
-        told(session)
+        told(recording)
     stopped = begin(app())
     rounds = stopped.rounds()
     next(rounds)
     rounds.close()
-    for event, status in zip(read([session.summary, stopped.summary]), ("failed", "stopped"), strict=True):
+    for event, status in zip(read([recording.summary, stopped.summary]), ("failed", "stopped"), strict=True):
         VALIDATOR.validate(event)
         assert event["status"] == status
 

@@ -16,7 +16,7 @@ from apps import TOML, written
 from fedloom import App, BuiltIn, Column, Data, Iid, Schema
 from fedloom.core.errors import DataError
 from fedloom.predict import Predictions, predict, preview, statistics_of
-from fedloom.session import begin
+from fedloom.recording import begin
 
 APP = """\
 rounds = 3
@@ -178,7 +178,7 @@ def test_a_place_that_cannot_be_written(rows, tmp_path):
 
 def test_a_run_without_a_model_yet(rows, tmp_path):
     from fedloom.load import load
-    from fedloom.session import begin
+    from fedloom.recording import begin
 
     loaded = load(written(tmp_path, APP))
     begin(loaded.app, tmp_path / "runs", source=loaded.source, identity=loaded.identity).close()
@@ -238,8 +238,8 @@ def test_a_parquet_app_predicts_on_parquet(tmp_path):
     parquet.write_table(arrow.table({"age": [20.0, 80.0]}), tmp_path / "new.parquet")
     source = fedloom.Parquet(tmp_path / "all.parquet", Schema((Column("age"),), "sick", classes=("no", "yes")))
     app = App(model=BuiltIn(name="logistic"), data=Data(source=source, partition=Iid(2)), rounds=20)
-    session = begin(app)
-    *_, state = session.rounds()
-    shared = session.simulation.shared(state.vector)
-    found = predict(app.built, shared, source, dict(session.simulation.statistics), tmp_path / "new.parquet")
+    recording = begin(app)
+    *_, state = recording.rounds()
+    shared = recording.simulation.shared(state.vector)
+    found = predict(app.built, shared, source, dict(recording.simulation.statistics), tmp_path / "new.parquet")
     assert [row[1] for row in found.rows()] == ["prediction", "no", "yes"]

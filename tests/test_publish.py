@@ -6,61 +6,61 @@ import pytest
 import fedloom
 from apps import app, ended
 from fedloom.publish import COMPARISON_FILE, publish, settings, written
-from fedloom.session import begin, resume
+from fedloom.recording import begin, resume
 
 
 @pytest.fixture
-def session(tmp_path):
-    with closing(begin(app(), tmp_path)) as session:
-        for _ in session.rounds():
+def recording(tmp_path):
+    with closing(begin(app(), tmp_path)) as recording:
+        for _ in recording.rounds():
             pass
-        yield session
+        yield recording
 
 
-def test_a_report_and_its_comparison_are_written(session):
-    made = publish(session, session.state)
-    assert made.path == session.folder / "report.html"
+def test_a_report_and_its_comparison_are_written(recording):
+    made = publish(recording, recording.state)
+    assert made.path == recording.folder / "report.html"
     page = made.path.read_text()
-    for text in (session.run, "client-002", session.summary["sha256"], "31", "alone", "pooled"):
+    for text in (recording.run, "client-002", recording.summary["sha256"], "31", "alone", "pooled"):
         assert text in page
-    assert json.loads((session.folder / COMPARISON_FILE).read_text())["round"] == 2
+    assert json.loads((recording.folder / COMPARISON_FILE).read_text())["round"] == 2
 
 
-def test_a_stored_comparison_is_used_again(session):
+def test_a_stored_comparison_is_used_again(recording):
     told = []
-    first = publish(session, session.state, tick=told.append)
+    first = publish(recording, recording.state, tick=told.append)
     assert told
-    second = publish(session, session.state, tick=told.append)
+    second = publish(recording, recording.state, tick=told.append)
     assert second.comparison == first.comparison
     assert told == ["pooled", "client-000", "client-001", "client-002"]
 
 
-def test_a_comparison_of_another_round_is_not(session):
-    publish(session, session.state)
+def test_a_comparison_of_another_round_is_not(recording):
+    publish(recording, recording.state)
     told = []
-    publish(session, session.state.but(round=1), tick=told.append)
+    publish(recording, recording.state.but(round=1), tick=told.append)
     assert told
 
 
-def test_it_can_be_left_out(session):
-    made = publish(session, session.state, wanted=False)
+def test_it_can_be_left_out(recording):
+    made = publish(recording, recording.state, wanted=False)
     assert made.comparison.rows == ()
-    assert f"`fedloom report {session.run} --compare` trains 3 sites alone" in made.comparison.note
-    assert not (session.folder / COMPARISON_FILE).exists()
+    assert f"`fedloom report {recording.run} --compare` trains 3 sites alone" in made.comparison.note
+    assert not (recording.folder / COMPARISON_FILE).exists()
 
 
 def test_many_sites_are_only_compared_when_that_is_asked_for(tmp_path):
     data = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(13))
-    with closing(begin(app(data=data, rounds=1), tmp_path)) as session:
-        *_, state = session.rounds()
-        assert publish(session, state).comparison.rows == ()
-        assert len(publish(session, state, wanted=True).comparison.rows) == 13
+    with closing(begin(app(data=data, rounds=1), tmp_path)) as recording:
+        *_, state = recording.rounds()
+        assert publish(recording, state).comparison.rows == ()
+        assert len(publish(recording, state, wanted=True).comparison.rows) == 13
 
 
 def test_a_resumed_run_is_published_alike(tmp_path):
-    session = begin(app(), tmp_path)
-    ended(session)
-    with closing(resume(app(), session.folder, ended=True)) as again:
+    recording = begin(app(), tmp_path)
+    ended(recording)
+    with closing(resume(app(), recording.folder, ended=True)) as again:
         made = publish(again, again.state)
     assert [row.site for row in made.comparison.rows] == ["client-000", "client-001", "client-002"]
 

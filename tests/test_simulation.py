@@ -77,7 +77,7 @@ REFUSED = {
     "nothing held out": (
         {"data": data(holdout=0.0)},
         ConfigError,
-        "there is nothing to measure on: no site holds rows out; set data.holdout above 0.",
+        "there is nothing to measure on: no site holds rows out; raise data.holdout, or use fewer clients.",
     ),
     "a site without training rows": (
         {"data": data(partition=fedloom.Iid(41))},

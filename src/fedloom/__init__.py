@@ -25,9 +25,9 @@ from .local import AtHome, Custom, Prox, Scaffold, Sgd
 from .models import BuiltIn
 from .optimize import Adagrad, Adam, Constant, Cosine, Exponential, Momentum, PerBlock, Staircase, Step, Yogi
 from .recipes import fedadagrad, fedadam, fedavg, fedavgm, fedbn, fedprox, fedsgd, fedyogi, median, scaffold, sgd
+from .recording import run
 from .schedule import Sync
 from .select import Everyone, Poisson, Uniform
-from .session import run
 from .stages import Clip, Quantize
 from .stop import Stop
 from .version import __version__

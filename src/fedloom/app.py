@@ -98,6 +98,6 @@ class App:
         self, *, out: Path | str | None = None, start: Path | str | None = None, engine: str = "sequential"
     ) -> Iterator[State]:
         """Yield the state after each round; see `fedloom.run`."""
-        from .session import run
+        from .recording import run
 
         return run(self, out=out, start=start, engine=engine)

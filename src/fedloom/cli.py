@@ -18,8 +18,8 @@ from .compare import main_figure
 from .core.errors import FedloomError, UnknownRun
 from .core.state import State
 from .load import DEMO, Loaded, load
-from .session import Session, begin
-from .session import resume as resumed
+from .recording import Recording, begin
+from .recording import resume as resumed
 from .version import __version__
 
 cli = typer.Typer(
@@ -95,7 +95,7 @@ def run(
 ) -> None:
     """Train an app on this machine, with its parties simulated."""
     loaded = load(app, set_)
-    session = begin(
+    recording = begin(
         loaded.app,
         out,
         source=loaded.source,
@@ -105,17 +105,17 @@ def run(
         engine=engine,
     )
     if not json_:
-        _introduce(session, loaded)
-    _finish(session, json_, compare)
+        _introduce(recording, loaded)
+    _finish(recording, json_, compare)
 
 
 @cli.command()
 def resume(run: Run, out: Out = RUNS, json_: Json = False, compare: Compare = None) -> None:
     """Go on with a run that was stopped or killed; it ends with the bits that it would have had."""
-    session = _reopened(run, out)
+    recording = _reopened(run, out)
     if not json_:
-        _say(f"going on with {session.run} after round {session.state.round}")
-    _finish(session, json_, compare)
+        _say(f"going on with {recording.run} after round {recording.state.round}")
+    _finish(recording, json_, compare)
 
 
 @cli.command()
@@ -176,8 +176,8 @@ def report(run: Run, out: Out = RUNS, compare: Compare = None) -> None:
     """Write a run's report again: one HTML file with pictures, and the table alone / federated / pooled per site."""
     from .publish import publish
 
-    with _session(run, out) as session, console.status("") as status:
-        made = publish(session, session.state, wanted=compare, tick=lambda what: status.update(_comparing(what)))
+    with _recording(run, out) as recording, console.status("") as status:
+        made = publish(recording, recording.state, wanted=compare, tick=lambda what: status.update(_comparing(what)))
     out_console.print(str(made.path), markup=False, soft_wrap=True, highlight=False)
 
 
@@ -194,9 +194,9 @@ def predict(
     from .predict import preview, statistics_of
     from .report.tables import predictions_table
 
-    with _session(run, out) as session:
-        vector, app = session.deployed(site), session.simulation.app
-        found = predicted(app.built, vector, app.data.source, statistics_of(session.folder or out), data)
+    with _recording(run, out) as recording:
+        vector, app = recording.deployed(site), recording.simulation.app
+        found = predicted(app.built, vector, app.data.source, statistics_of(recording.folder or out), data)
     if found.dropped:
         _say(f"{found.dropped} rows have missing cells that the schema drops; they are left out")
     if output is not None:
@@ -254,46 +254,46 @@ def new(
     _say(f"wrote {path}; read it, correct it, then `fedloom run {path}`")
 
 
-def _introduce(session: Session, loaded: Loaded) -> None:
+def _introduce(recording: Recording, loaded: Loaded) -> None:
     from .data.holds import who_holds_what
     from .report.tables import held_table
     from .trust import trust
 
     app = loaded.app
-    size, held = session.simulation.terms.payload.size, who_holds_what(session.simulation.held)
-    console.print(f"[bold]{escape(app.name)}[/]: {size:,} shared parameters, run {session.run}", soft_wrap=True)
+    size, held = recording.simulation.terms.payload.size, who_holds_what(recording.simulation.held)
+    console.print(f"[bold]{escape(app.name)}[/]: {size:,} shared parameters, run {recording.run}", soft_wrap=True)
     shown = len(held) if len(held) <= LISTED else FIRST
     console.print(held_table(held[:shown]))
     if len(held) > shown:
         console.print(f"… and {len(held) - shown} more clients; the report shows them all")
     console.print(f"[dim]{trust(app.strategy)}[/]")
-    engine = session.simulation.engine
+    engine = recording.simulation.engine
     _say(f"engine {engine}{f': {engine.why}' if engine.why else ''}")
 
 
-def _finish(session: Session, json_: bool, compare: bool | None) -> None:
+def _finish(recording: Recording, json_: bool, compare: bool | None) -> None:
     code = 0
-    with closing(session):
+    with closing(recording):
         try:
-            _trained(session, json_)
+            _trained(recording, json_)
         except KeyboardInterrupt:
             code = 130
         except FedloomError as error:
             _complain(error)
             code = 1
         if json_:
-            print(json.dumps(session.summary), flush=True)
+            print(json.dumps(recording.summary), flush=True)
         else:
-            code = _conclude(session, compare) or code
+            code = _conclude(recording, compare) or code
     if code:
         raise typer.Exit(code)
 
 
-def _trained(session: Session, json_: bool) -> None:
+def _trained(recording: Recording, json_: bool) -> None:
     """Run the rounds, and say on the way how it goes."""
     from .events import round_event
 
-    with closing(session.rounds()) as rounds, _progress(session, json_) as advance:
+    with closing(recording.rounds()) as rounds, _progress(recording, json_) as advance:
         for state in rounds:
             if json_:
                 print(json.dumps(round_event(state)), flush=True)
@@ -301,70 +301,72 @@ def _trained(session: Session, json_: bool) -> None:
 
 
 @contextmanager
-def _progress(session: Session, json_: bool) -> Iterator[Any]:
+def _progress(recording: Recording, json_: bool) -> Iterator[Any]:
     if json_:
         yield lambda _: None
         return
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[said]}"))
     left = TextColumn("left")
     with Progress(*columns, TimeElapsedColumn(), left, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("", total=session.simulation.app.rounds, completed=session.state.round, said="")
+        task = progress.add_task("", total=recording.simulation.app.rounds, completed=recording.state.round, said="")
 
         def advance(state: State) -> None:
-            progress.update(task, completed=state.round, said=_said(state, session) or progress.tasks[0].fields["said"])
+            progress.update(
+                task, completed=state.round, said=_said(state, recording) or progress.tasks[0].fields["said"]
+            )
 
         yield advance
 
 
-def _said(state: State, session: Session) -> str:
+def _said(state: State, recording: Recording) -> str:
     if state.metrics is None:
         return ""
     seen = state.metrics.view()
-    figure = main_figure(seen, session.simulation.app.stop)
+    figure = main_figure(seen, recording.simulation.app.stop)
     loss = f"loss {seen['loss']:.4f}" if "loss" in seen else ""
     return loss if figure == "loss" else f"{loss}  {figure} {seen[figure]:.4f}".strip()
 
 
-def _conclude(session: Session, compare: bool | None) -> int:
+def _conclude(recording: Recording, compare: bool | None) -> int:
     """Say how the run ended; write and show its report if it came to its end. Return 130 if that was interrupted."""
-    status, reason = session.state.status, session.state.reason
+    status, reason = recording.state.status, recording.state.reason
     if status == "failed":
         _say(
-            f"{session.run} failed; when its cause is mended, `{_again('resume', session)}` goes on from here "
+            f"{recording.run} failed; when its cause is mended, `{_again('resume', recording)}` goes on from here "
             f"(if the app itself must change: begin a new run)"
         )
         return 0
     _say(f"{status}: {reason}")
     if status == "stopped":
-        _say(f"`{_again('resume', session)}` goes on from here")
+        _say(f"`{_again('resume', recording)}` goes on from here")
         return 0
     try:
-        _report(session, compare)
+        _report(recording, compare)
     except KeyboardInterrupt:
-        _say(f"there is no report yet; `{_again('report', session)}` writes it")
+        _say(f"there is no report yet; `{_again('report', recording)}` writes it")
         return 130
     return 0
 
 
-def _again(command: str, session: Session) -> str:
-    assert session.folder is not None, "a run of the command line has a folder"
-    elsewhere = "" if session.folder.parent == RUNS else f" --out {session.folder.parent}"
-    return f"fedloom {command} {session.run}{elsewhere}"
+def _again(command: str, recording: Recording) -> str:
+    assert recording.folder is not None, "a run of the command line has a folder"
+    elsewhere = "" if recording.folder.parent == RUNS else f" --out {recording.folder.parent}"
+    return f"fedloom {command} {recording.run}{elsewhere}"
 
 
-def _report(session: Session, compare: bool | None) -> None:
+def _report(recording: Recording, compare: bool | None) -> None:
     from .publish import publish
     from .report.gains import gained
     from .report.tables import comparison_table
 
     with console.status("report") as status:
-        made = publish(session, session.state, wanted=compare, tick=lambda what: status.update(_comparing(what)))
+        made = publish(recording, recording.state, wanted=compare, tick=lambda what: status.update(_comparing(what)))
     if made.comparison.rows:
         out_console.print(comparison_table(made.comparison.rows, made.comparison.figure))
         out_console.print(gained(made.comparison.rows, made.comparison.figure), markup=False)
     else:
         out_console.print(made.comparison.note, markup=False, highlight=False)
-    for what, path in (("model", session.summary["model"]), ("report", made.path)):
+    for what, path in (("model", recording.summary["model"]), ("report", made.path)):
         out_console.print(f"{what:7} {path}", markup=False, soft_wrap=True, highlight=False)
 
 
@@ -377,21 +379,23 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _session(run: str, out: Path) -> Iterator[Session]:
-    session = _reopened(run, out, ended=True)
+def _recording(run: str, out: Path) -> Iterator[Recording]:
+    recording = _reopened(run, out, ended=True)
     try:
-        yield session
+        yield recording
     finally:
-        session.close()
+        recording.close()
 
 
-def _reopened(run: str, out: Path, *, ended: bool = False) -> Session:
+def _reopened(run: str, out: Path, *, ended: bool = False) -> Recording:
     from .store.runs import opened
 
     folder, journal = opened(out, run)
     with closing(journal):
         row = journal.row()
     if not row.app:
-        raise UnknownRun(f"the run {run} was begun in Python, which has its app: fedloom.session.resume(app, folder).")
+        raise UnknownRun(
+            f"the run {run} was begun in Python, which has its app: fedloom.recording.resume(app, folder)."
+        )
     loaded = load(row.app, row.overrides)
     return resumed(loaded.app, folder, identity=loaded.identity, ended=ended)

@@ -12,8 +12,8 @@ from .core.state import State
 from .data.holds import who_holds_what
 from .digest import described
 from .models import BuiltIn
+from .recording import REPORT_FILE, Recording
 from .report.view import Estimate, RunView, SiteRow
-from .session import REPORT_FILE, Session
 from .store.files import write_whole
 from .store.journal import Journal
 from .trust import EPSILON, trust
@@ -30,45 +30,45 @@ class Published:
     comparison: Comparison
 
 
-def publish(session: Session, state: State, *, wanted: bool | None = None, tick: Tick = lambda _: None) -> Published:
+def publish(
+    recording: Recording, state: State, *, wanted: bool | None = None, tick: Tick = lambda _: None
+) -> Published:
     """Write DIR/RUN/report.html.
 
     Args:
-        session: of the run, with a folder.
+        recording: of the run, with a folder.
         state: its last.
         wanted: train alone and pooled for the comparison: yes, no, or (None) if that is cheap.
         tick: is told what is being trained.
     """
     from .report.page import render
 
-    assert session.folder is not None, "a report needs a run with a folder"
-    assert session.journal is not None, "a report needs a run with a journal"
-    rounds = session.journal.rounds()
-    comparison = compared(session, state, rounds, wanted, tick)
-    page = render(view(session.simulation.app, session.journal, comparison, session))
-    write_whole(session.folder / REPORT_FILE, page.encode())
-    return Published(session.folder / REPORT_FILE, comparison)
+    assert recording.folder is not None, "a report needs a run with a folder"
+    assert recording.journal is not None, "a report needs a run with a journal"
+    rounds = recording.journal.rounds()
+    comparison = compared(recording, state, rounds, wanted, tick)
+    page = render(view(recording.simulation.app, recording.journal, comparison, recording))
+    write_whole(recording.folder / REPORT_FILE, page.encode())
+    return Published(recording.folder / REPORT_FILE, comparison)
 
 
 def compared(
-    session: Session, state: State, rounds: list[dict[str, Any]], wanted: bool | None, tick: Tick
+    recording: Recording, state: State, rounds: list[dict[str, Any]], wanted: bool | None, tick: Tick
 ) -> Comparison:
     """Return the stored comparison of this state, a new one, or the reason why there is none."""
-    assert session.folder is not None, "a comparison is stored in the run's folder"
-    stored = _stored(session.folder, state.round)
+    assert recording.folder is not None, "a comparison is stored in the run's folder"
+    stored = _stored(recording.folder, state.round)
     if stored is not None and wanted is not False:
         return stored
-    sites, seconds = len(session.simulation.held), sum(event["seconds"] for event in rounds)
+    sites, seconds = len(recording.simulation.held), sum(event["seconds"] for event in rounds)
     if wanted is False or (wanted is None and (sites > MANY_SITES or seconds > LONG_S)):
         seen = next((event["metrics"] for event in reversed(rounds) if "metrics" in event), {"loss": None})
-        figure = main_figure(seen, session.simulation.app.stop)
-        note = (
-            f"Not made here; `fedloom report {session.run} --compare` trains {sites} sites alone, and all rows pooled."
-        )
+        figure = main_figure(seen, recording.simulation.app.stop)
+        note = f"Not made here; `fedloom report {recording.run} --compare` trains {sites} sites alone, and pooled."
         return Comparison(figure, (), note)
-    made = compare(session.simulation, session.simulation.evaluated(state), tick)
+    made = compare(recording.simulation, recording.simulation.evaluated(state), tick)
     content = {"round": state.round, **asdict(made)}
-    write_whole(session.folder / COMPARISON_FILE, json.dumps(content, indent=1).encode())
+    write_whole(recording.folder / COMPARISON_FILE, json.dumps(content, indent=1).encode())
     return made
 
 
@@ -88,7 +88,7 @@ def _site_row(row: Mapping[str, Any]) -> SiteRow:
     return SiteRow(row["site"], row["examples"], **estimates)
 
 
-def view(app: App, journal: Journal, comparison: Comparison, session: Session) -> RunView:
+def view(app: App, journal: Journal, comparison: Comparison, recording: Recording) -> RunView:
     """Return everything that the report shows."""
     row = journal.row()
     digest = {"model digest": row.summary["sha256"]} if row.summary.get("sha256") else {}
@@ -102,11 +102,11 @@ def view(app: App, journal: Journal, comparison: Comparison, session: Session) -
         engine=row.engine,
         seed=row.seed,
         figure=comparison.figure,
-        settings=settings(app) | {"parameters shared": f"{session.simulation.terms.payload.size:,}"} | digest,
+        settings=settings(app) | {"parameters shared": f"{recording.simulation.terms.payload.size:,}"} | digest,
         trust=trust(app.strategy),
         epsilon=EPSILON,
         rounds=journal.rounds(),
-        held=who_holds_what(session.simulation.held),
+        held=who_holds_what(recording.simulation.held),
         comparison=comparison.rows,
         comparison_note=comparison.note,
     )

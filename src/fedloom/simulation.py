@@ -143,7 +143,9 @@ def simulate(
     test = app.data.source.test() if held is None else None
     whole = terms.payload.only(MODEL).leaves == model.layout.leaves
     if not measured and (test is None or not whole):
-        raise ConfigError("there is nothing to measure on: no site holds rows out; set data.holdout above 0.")
+        raise ConfigError(
+            "there is nothing to measure on: no site holds rows out; raise data.holdout, or use fewer clients."
+        )
     examples = test.examples(found) if test is not None and whole else None
     first = app.strategy.first(terms, initial, app.seed)
     wanted = engine if isinstance(engine, Engine) else Engine.of(engine)

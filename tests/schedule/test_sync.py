@@ -281,7 +281,9 @@ def test_a_quorum_that_is_met_closes_the_round_and_one_that_is_not_names_the_fau
     with pytest.raises(QuorumLost) as caught:
         run(lose(3), strategy)
     text = str(caught.value)
-    assert text.startswith("round 1: 2 of 5 clients counted, 3 are needed; site0 (train): OSError: disk full; site1")
+    assert text.startswith(
+        "round 1: 2 of 5 clients counted, 3 are needed; site0, site1, site2 (train): OSError: disk full."
+    )
     assert text.endswith("Mend the sites, or set a smaller quorum.")
 
 
@@ -289,7 +291,7 @@ def test_many_faults_are_told_shortly():
     def lose(replies):
         return [replace(r, body=Fault(r.parties[0], "train", "OSError", "disk full")) for r in replies]
 
-    with pytest.raises(QuorumLost, match=r"site2 \(train\): OSError: disk full; and 2 more\. Mend"):
+    with pytest.raises(QuorumLost, match=r"site0, site1 and 3 more \(train\): OSError: disk full\. Mend"):
         run(lose)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from apps import app, trained
 from fedloom.core.errors import ConfigError, RunError, UnknownRun
-from fedloom.session import begin, resume
+from fedloom.recording import begin, resume
 from fedloom.store.runs import JOURNAL, create, listed, locked, opened
 
 
@@ -19,20 +19,20 @@ def test_runs_are_listed_newest_last(tmp_path):
 
 
 def test_a_run_that_nobody_runs_was_interrupted(tmp_path):
-    session = begin(app(), tmp_path)
+    recording = begin(app(), tmp_path)
     assert [row.status for row in listed(tmp_path)] == ["running"]
-    session.close()  # as the lock goes with a process that is killed
+    recording.close()  # as the lock goes with a process that is killed
     assert [row.status for row in listed(tmp_path)] == ["interrupted"]
 
 
 def test_a_stopped_run_that_goes_on_is_running(tmp_path):
-    session = begin(app(rounds=3), tmp_path)
-    rounds = session.rounds()
+    recording = begin(app(rounds=3), tmp_path)
+    rounds = recording.rounds()
     next(rounds)
     rounds.close()
-    session.close()
+    recording.close()
     assert [row.status for row in listed(tmp_path)] == ["stopped"]
-    with closing(resume(app(rounds=3), session.folder)) as again:
+    with closing(resume(app(rounds=3), recording.folder)) as again:
         rounds = again.rounds()
         next(rounds)
         assert [row.status for row in listed(tmp_path)] == ["running"]

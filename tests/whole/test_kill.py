@@ -21,9 +21,9 @@ import dataclasses
 import time
 
 import fedloom
-import fedloom.session
+import fedloom.recording
 
-fedloom.session.Session.save_every_s = 0.05
+fedloom.recording.Recording.save_every_s = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

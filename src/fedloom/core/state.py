@@ -42,7 +42,7 @@ class Record:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class State:
     """Everything that the next round depends on.
 
@@ -75,6 +75,11 @@ class State:
     central: bool = False
     status: str = "running"
     reason: str = ""
+
+    def __repr__(self) -> str:
+        """Say where the run stands, without its arrays."""
+        seen = "" if self.metrics is None else f", {self.metrics.view()}"
+        return f"State(round {self.round}, {self.status}, {self.layout.size:,} values{seen})"
 
     def tree(self) -> Tree:
         """Return what has to be stored to continue, as a tree; the records of the past are not part of it."""

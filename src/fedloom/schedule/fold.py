@@ -114,6 +114,18 @@ def publics(strategy: Strategy, state: State) -> tuple[Any, ...]:
 
 
 def summary(faults: Sequence[Fault], most: int = 3) -> str:
-    """Return faults as one line for an error's text."""
-    lines = [f"{fault.site} ({fault.phase}): {fault.error}: {fault.message}" for fault in faults[:most]]
-    return "; ".join([*lines, f"and {len(faults) - most} more"] if len(faults) > most else lines) or "no faults"
+    """Return faults as one line for an error's text, those that say the same together.
+
+    >>> summary([Fault("a", "train", "ValueError", "no."), Fault("b", "train", "ValueError", "no.")])
+    'a, b (train): ValueError: no'
+    """
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for fault in faults:
+        alike.setdefault((fault.phase, fault.error, fault.message.rstrip(".")), []).append(fault.site)
+    lines = [f"{_sites(sites)} ({phase}): {error}: {said}" for (phase, error, said), sites in alike.items()]
+    more = [f"and {len(lines) - most} other faults"] if len(lines) > most else []
+    return "; ".join([*lines[:most], *more]) or "no faults"
+
+
+def _sites(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"

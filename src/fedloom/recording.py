@@ -27,7 +27,7 @@ MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.js
 
 
 @dataclass(eq=False)
-class Session:
+class Recording:
     """A run with a folder.
 
     Args:
@@ -153,7 +153,7 @@ def begin(
     start: Path | None = None,
     identity: str | None = None,
     engine: str = "sequential",
-) -> Session:
+) -> Recording:
     """Set a new run up; nothing is written before everything that can be refused has been.
 
     Args:
@@ -169,9 +169,9 @@ def begin(
         if start is not None:
             state = started_from(simulation, state, start)
         if out is None:
-            return Session(simulation, state, held=held.pop_all())
+            return Recording(simulation, state, held=held.pop_all())
         folder, book = _begun(simulation, state, out, held, source, tuple(overrides), identity or app.digest)
-        return Session(simulation, state, folder, book, held=held.pop_all())
+        return Recording(simulation, state, folder, book, held=held.pop_all())
 
 
 def _begun(
@@ -209,7 +209,7 @@ def _begun(
     return folder, book
 
 
-def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool = False) -> Session:
+def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool = False) -> Recording:
     """Set a run up to go on from its last saved state; with `ended`, also one that has nothing left to do.
 
     Raises `DigestMismatch` if the app has changed, `UnknownRun` if there is nothing to go on with.
@@ -230,7 +230,7 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
         state, memories = saved
         for name, memory in memories.items():
             simulation.parties[name].memory = memory
-        return Session(simulation, state, folder, book, held=held.pop_all())
+        return Recording(simulation, state, folder, book, held=held.pop_all())
 
 
 def _continuable(row: "RunRow", app: App, identity: str | None, ended: bool) -> None:
@@ -278,8 +278,8 @@ def run(
     The last state has a `status` other than "running". Leaving the loop early stops the run, which can be resumed.
     """
     where, first = (None if path is None else Path(path) for path in (out, start))
-    session = begin(app, where, start=first, engine=engine)
+    recording = begin(app, where, start=first, engine=engine)
     try:
-        yield from session.rounds()
+        yield from recording.rounds()
     finally:
-        session.close()
+        recording.close()

@@ -15,7 +15,7 @@ import fedloom
 from apps import TOML, app, ended, trained, written
 from fedloom.core.errors import ConfigError, DigestMismatch, QuorumLost, UnknownRun
 from fedloom.local import Scaffold
-from fedloom.session import MODEL_FILE, Session, begin, resume
+from fedloom.recording import MODEL_FILE, Recording, begin, resume
 from fedloom.store.runs import listed
 
 BATCHES = fedloom.sgd(lr=0.05, batch_size=16)
@@ -29,10 +29,10 @@ STRATEGIES = {
 }
 
 
-def interrupting(session, *, phase, number):
+def interrupting(recording, *, phase, number):
     """Let Ctrl-C come while the clients answer for the `number`th time to train or to evaluate."""
     answered = []
-    for party in session.simulation.parties.values():
+    for party in recording.simulation.parties.values():
 
         def wrapped(task, inner=party._answer):
             if type(task.body).__name__.lower() == phase:
@@ -42,14 +42,14 @@ def interrupting(session, *, phase, number):
             return inner(task)
 
         party._answer = wrapped
-    return session
+    return recording
 
 
-def stopped(session):
-    with closing(session), pytest.raises(KeyboardInterrupt):
-        for _ in session.rounds():
+def stopped(recording):
+    with closing(recording), pytest.raises(KeyboardInterrupt):
+        for _ in recording.rounds():
             pass
-    return session
+    return recording
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -57,12 +57,12 @@ def stopped(session):
 def test_ctrl_c_stops_and_resume_gives_the_same_bits(tmp_path, name, phase, number):
     changes = {"strategy": STRATEGIES[name], "rounds": 5}
     whole = trained(tmp_path / "whole", **changes)
-    session = stopped(interrupting(begin(app(**changes), tmp_path / "runs"), phase=phase, number=number))
-    assert (session.summary["status"], session.summary["reason"]) == (
+    recording = stopped(interrupting(begin(app(**changes), tmp_path / "runs"), phase=phase, number=number))
+    assert (recording.summary["status"], recording.summary["reason"]) == (
         "stopped",
-        f"after round {session.summary['rounds']}",
+        f"after round {recording.summary['rounds']}",
     )
-    end = ended(resume(app(**changes), session.folder))
+    end = ended(resume(app(**changes), recording.folder))
     assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 5, whole["sha256"])
     assert end["reason"] == whole["reason"]
     assert end["metrics"] == whole["metrics"]
@@ -74,12 +74,12 @@ def test_memories_of_clients_survive_with_the_same_bits(tmp_path, name):
     with closing(begin(app(**changes))) as whole:
         for _ in whole.rounds():
             pass
-    session = begin(app(**changes), tmp_path)
-    rounds = session.rounds()
+    recording = begin(app(**changes), tmp_path)
+    rounds = recording.rounds()
     next(rounds), next(rounds)
     rounds.close()
-    session.close()
-    with closing(resume(app(**changes), session.folder)) as again:
+    recording.close()
+    with closing(resume(app(**changes), recording.folder)) as again:
         for _ in again.rounds():
             pass
         for site, party in again.simulation.parties.items():
@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_model_wherever_it_is_trained(tmp_path):
 
 @pytest.mark.parametrize("written_at", ["before", "after"])
 def test_ctrl_c_while_the_end_is_written(tmp_path, monkeypatch, written_at):
-    session, save = begin(app(), tmp_path), Session.save
+    recording, save = begin(app(), tmp_path), Recording.save
 
     def interrupted(self, ending=None):
         monkeypatch.undo()
@@ -127,11 +127,11 @@ def test_ctrl_c_while_the_end_is_written(tmp_path, monkeypatch, written_at):
             save(self, ending)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Session, "save", interrupted)
-    stopped(session)
+    monkeypatch.setattr(Recording, "save", interrupted)
+    stopped(recording)
     (row,) = listed(tmp_path)
     assert (row.status, row.summary["rounds"]) == ("completed", 2)
-    assert session.summary["sha256"] == trained(tmp_path / "whole")["sha256"]
+    assert recording.summary["sha256"] == trained(tmp_path / "whole")["sha256"]
 
 
 def test_killed_while_the_end_is_written_goes_on_with_the_last_rounds(tmp_path, monkeypatch):
@@ -143,36 +143,36 @@ def test_killed_while_the_end_is_written_goes_on_with_the_last_rounds(tmp_path, 
     def killed(self, ending=None):
         raise Killed
 
-    session = begin(app(rounds=3), tmp_path / "runs")
-    monkeypatch.setattr(Session, "save", killed)
+    recording = begin(app(rounds=3), tmp_path / "runs")
+    monkeypatch.setattr(Recording, "save", killed)
     with pytest.raises(Killed):
-        ended(session)
+        ended(recording)
     monkeypatch.undo()
     assert [row.status for row in listed(tmp_path / "runs")] == ["interrupted"]
-    end = ended(resume(app(rounds=3), session.folder))
+    end = ended(resume(app(rounds=3), recording.folder))
     assert (end["rounds"], end["sha256"], end["reason"]) == (3, whole["sha256"], whole["reason"])
 
 
 @pytest.mark.parametrize("every_s", [0.0, 1000.0])
 def test_how_often_it_saves_changes_no_bit(tmp_path, every_s):
-    session = begin(app(rounds=4, strategy=STRATEGIES["scaffold"]), tmp_path)
-    session.save_every_s = every_s
-    assert ended(session)["sha256"] == trained(tmp_path / "b", rounds=4, strategy=STRATEGIES["scaffold"])["sha256"]
-    with closing(resume(app(rounds=4, strategy=STRATEGIES["scaffold"]), session.folder, ended=True)) as again:
+    recording = begin(app(rounds=4, strategy=STRATEGIES["scaffold"]), tmp_path)
+    recording.save_every_s = every_s
+    assert ended(recording)["sha256"] == trained(tmp_path / "b", rounds=4, strategy=STRATEGIES["scaffold"])["sha256"]
+    with closing(resume(app(rounds=4, strategy=STRATEGIES["scaffold"]), recording.folder, ended=True)) as again:
         assert [event["round"] for event in again.journal.rounds()] == [1, 2, 3, 4]
         assert again.state.round == 4
 
 
 def test_resume_refuses_another_app_and_another_partition(tmp_path):
-    session = begin(app(), tmp_path)
-    session.close()
+    recording = begin(app(), tmp_path)
+    recording.close()
     other = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(4))
     changed = [{"rounds": 5}, {"seed": 2}, {"strategy": fedloom.fedprox()}, {"data": other}]
     changed.append({"model": fedloom.BuiltIn(name="logistic", l2=0.5)})
     for changes in changed:
         with pytest.raises(DigestMismatch, match=r"has changed since the run .* began; restore it"):
-            resume(app(**changes), session.folder)
-    resume(app(name="another name"), session.folder).close()
+            resume(app(**changes), recording.folder)
+    resume(app(name="another name"), recording.folder).close()
 
 
 def test_resume_refuses_what_has_ended(tmp_path):
@@ -192,29 +192,29 @@ def test_a_run_that_failed_can_go_on(tmp_path):
 
     strategy = replace(fedloom.fedavg(), local=fedloom.Custom(function=train))
     whole = trained(tmp_path / "whole", strategy=strategy, rounds=3)
-    session = begin(app(strategy=strategy, rounds=3), tmp_path / "runs")
-    rounds = session.rounds()
+    recording = begin(app(strategy=strategy, rounds=3), tmp_path / "runs")
+    rounds = recording.rounds()
     next(rounds)
     broken.append(True)
-    with closing(session), pytest.raises(QuorumLost, match=r"client-000.*disk full"):
+    with closing(recording), pytest.raises(QuorumLost, match=r"client-000.*disk full"):
         next(rounds)
     (row,) = listed(tmp_path / "runs")
     assert row.status == "failed"
     assert "disk full" in row.reason
     broken.clear()
-    assert ended(resume(app(strategy=strategy, rounds=3), session.folder))["sha256"] == whole["sha256"]
+    assert ended(resume(app(strategy=strategy, rounds=3), recording.folder))["sha256"] == whole["sha256"]
 
 
 def test_patience_and_best_survive_a_stop(tmp_path):
     changes = {"stop": fedloom.Stop(patience=3, min_change=5.0), "rounds": 30}
     whole = trained(tmp_path / "whole", **changes)
     assert (whole["status"], whole["rounds"]) == ("converged", 4)
-    session = begin(app(**changes), tmp_path / "runs")
-    rounds = session.rounds()
+    recording = begin(app(**changes), tmp_path / "runs")
+    rounds = recording.rounds()
     next(rounds), next(rounds)
     rounds.close()
-    session.close()
-    end = ended(resume(app(**changes), session.folder))
+    recording.close()
+    end = ended(resume(app(**changes), recording.folder))
     assert (end["status"], end["rounds"], end["reason"]) == ("converged", 4, whole["reason"])
 
 
@@ -262,21 +262,21 @@ def test_the_model_file_loads_into_plain_torch(tmp_path):
 def test_leaves_that_stay_home_are_not_in_the_model_file(tmp_path):
     from safetensors.numpy import load_file
 
-    session = begin(app(strategy=STRATEGIES["home"]), tmp_path)
-    ended(session)
-    assert set(load_file(session.folder / MODEL_FILE)) == {"weight"}
+    recording = begin(app(strategy=STRATEGIES["home"]), tmp_path)
+    ended(recording)
+    assert set(load_file(recording.folder / MODEL_FILE)) == {"weight"}
     with pytest.raises(ConfigError, match="name the site whose model to use: client-000, client-001, client-002"):
-        session.deployed()
+        recording.deployed()
     with pytest.raises(ConfigError, match="there is no site 'oslo'; there are client-000"):
-        session.deployed("oslo")
-    assert len({session.deployed(site)[-1] for site in session.simulation.parties}) == 3
+        recording.deployed("oslo")
+    assert len({recording.deployed(site)[-1] for site in recording.simulation.parties}) == 3
 
 
 def test_start_from_another_file(tmp_path):
     first = trained(tmp_path, rounds=3)
-    session = begin(app(), tmp_path, start=first["model"])
-    assert np.any(session.state.vector)
-    session.close()
+    recording = begin(app(), tmp_path, start=first["model"])
+    assert np.any(recording.state.vector)
+    recording.close()
     other = trained(tmp_path, data=fedloom.Data(source=fedloom.SklearnSet("wine"), partition=fedloom.Iid(3)))
     with pytest.raises(
         ConfigError, match=r"expected 'weight' of shape \(1, 30\), got shape \(3, 13\); is it this model"
@@ -357,9 +357,9 @@ def test_an_error_of_any_kind_gives_the_run_a_status(tmp_path):
         def pick(self, members, round, streams):
             return members if round < 2 else members[0].missing
 
-    session = begin(app(strategy=replace(fedloom.fedavg(), select=Broken())), tmp_path)
-    with closing(session), pytest.raises(AttributeError):
-        list(session.rounds())
+    recording = begin(app(strategy=replace(fedloom.fedavg(), select=Broken())), tmp_path)
+    with closing(recording), pytest.raises(AttributeError):
+        list(recording.rounds())
     (row,) = listed(tmp_path)
     assert (row.status, row.summary["rounds"]) == ("failed", 1)
     assert "AttributeError: 'Member' object has no attribute" in row.reason
