@@ -37,13 +37,10 @@ Compare = Annotated[
     bool | None,
     typer.Option("--compare/--no-compare", help="Also train alone and pooled for the report; by default if cheap."),
 ]
-Engine = Annotated[
-    str,
-    typer.Option(
-        help="sequential; pool (a process for each core, the same bits); vectorized (clients in stacks, equal to "
-        "rounding); auto measures the first two, takes the faster, and says why."
-    ),
-]
+_ENGINES = (
+    "sequential; pool (all cores, the same bits); vectorized (stacks, equal to rounding); auto: the faster of two."
+)
+Engine = Annotated[str, typer.Option(help=_ENGINES)]
 RUNS = Path("runs")
 LISTED, FIRST = 20, 5  # more clients than LISTED are too many to read: only the first few are shown
 
