@@ -9,14 +9,15 @@ import numpy as np
 from ..core.errors import ConfigError, LayoutMismatch
 from ..core.layout import Array, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Stack, Work, Works
+from ..core.parts import Examples, Model, Stack, Work, Works
 from ..core.rng import Streams
+from .memoryless import Memoryless
 
 Train = Callable[[dict[str, Array], Examples, Mapping[str, Any]], dict[str, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Custom:
+class Custom(Memoryless):
     """Call `function(params, data, config) -> params`: for code that cannot give a gradient.
 
     Args:
@@ -31,16 +32,8 @@ class Custom:
     """
 
     stacks: ClassVar[bool] = False
-    population: ClassVar[tuple[str, ...]] = ()
     function: Train
     config: Mapping[str, Any] = field(default_factory=dict)
-
-    def payload(self, layout: Layout) -> Layout:
-        """All of the model."""
-        return layout
-
-    def init(self, layout: Layout, initial: Vector) -> None:
-        """No memory."""
 
     def train(self, model: Model, start: Vector, data: Examples, memory: None, *, round: int, streams: Streams) -> Work:
         """Call the function; raises `LayoutMismatch` if it does not return what it was given."""
@@ -66,11 +59,3 @@ class Custom:
     ) -> Works:
         """Refuse: a function trains one client at a time."""
         raise ConfigError("a function of your own trains one client at a time; take the engine pool or sequential.")
-
-    def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
-        """The shared model."""
-        return start
-
-    def event(self) -> DpEvent:
-        """Not private."""
-        return NOT_PRIVATE

@@ -9,15 +9,16 @@ import numpy as np
 
 from ..core.errors import StrategyError
 from ..core.layout import MODEL, Array, Layout, Vector
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Stack, Work, Works
+from ..core.parts import Examples, Model, Stack, Work, Works
 from ..core.rng import Streams
 from ..optimize.arrays import add
+from .memoryless import Memoryless
 from .sgd import Correction, Sgd
 from .stacked import descend
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prox:
+class Prox(Memoryless):
     """Minimise F(w) + (μ/2)·‖w - start‖²: μ·(w - start) joins every gradient.
 
     Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (arXiv 1812.06127v5), equation 2 and
@@ -29,20 +30,12 @@ class Prox:
     """
 
     stacks: ClassVar[bool] = True
-    population: ClassVar[tuple[str, ...]] = ()
     mu: float
     sgd: Sgd = field(default_factory=Sgd)
 
     def __post_init__(self) -> None:
         if not 0 <= self.mu < math.inf:
             raise StrategyError(f"Prox.mu must not be negative, got {self.mu}.")
-
-    def payload(self, layout: Layout) -> Layout:
-        """All of the model."""
-        return layout
-
-    def init(self, layout: Layout, initial: Vector) -> None:
-        """No memory."""
 
     def train(self, model: Model, start: Vector, data: Examples, memory: None, *, round: int, streams: Streams) -> Work:
         """Descend from `start`, held to it."""
@@ -76,11 +69,3 @@ class Prox:
         done = descend(self.sgd, stack, layout, start, data, round=round, streams=streams, correct=correct)
         done.vectors[...] -= start
         return Works(done.vectors, tuple(one.size for one in data), done.metrics, (None,) * len(data))
-
-    def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
-        """The shared model."""
-        return start
-
-    def event(self) -> DpEvent:
-        """Not private."""
-        return NOT_PRIVATE

@@ -8,12 +8,13 @@ from typing import ClassVar
 from ..core.errors import StrategyError
 from ..core.layout import MODEL, Array, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Optimizer, Stack, Work, Works
+from ..core.parts import Examples, Model, Optimizer, Stack, Work, Works
 from ..core.rng import Streams
 from ..core.tree import Tree
 from ..optimize.arrays import add
 from ..optimize.rate import Constant
 from ..optimize.step import Step
+from .memoryless import Memoryless
 from .stacked import descend
 
 Correction = Callable[[Array, Array], Array]  # (parameters, gradient) -> gradient, maybe in place
@@ -29,7 +30,7 @@ class Descent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sgd:
+class Sgd(Memoryless):
     """Passes over the client's examples in shuffled mini-batches.
 
     McMahan et al., AISTATS 2017 (arXiv 1602.05629v4), Algorithm 1, ClientUpdate: w ← w - η·∇ℓ(w; b). The last batch of
@@ -45,7 +46,6 @@ class Sgd:
     """
 
     stacks: ClassVar[bool] = True
-    population: ClassVar[tuple[str, ...]] = ()
     epochs: int = 1
     batch_size: int | None = 32
     steps: int | None = None
@@ -59,13 +59,6 @@ class Sgd:
                 raise StrategyError(f"Sgd.{name} must be at least 1, got {value}.")
         if not 0 <= self.weight_decay < math.inf:
             raise StrategyError(f"Sgd.weight_decay must not be negative, got {self.weight_decay}.")
-
-    def payload(self, layout: Layout) -> Layout:
-        """All of the model."""
-        return layout
-
-    def init(self, layout: Layout, initial: Vector) -> None:
-        """No memory."""
 
     def train(self, model: Model, start: Vector, data: Examples, memory: None, *, round: int, streams: Streams) -> Work:
         """Descend from `start`."""
@@ -87,14 +80,6 @@ class Sgd:
         done = descend(self, stack, layout, start, data, round=round, streams=streams)
         done.vectors[...] -= start
         return Works(done.vectors, tuple(one.size for one in data), done.metrics, (None,) * len(data))
-
-    def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
-        """The shared model."""
-        return start
-
-    def event(self) -> DpEvent:
-        """Not private."""
-        return NOT_PRIVATE
 
     def descend(
         self,
