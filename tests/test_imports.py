@@ -108,6 +108,7 @@ def test_importing_loads_nothing_heavy():
     assert not {name.split(".")[0] for name in loaded} & HEAVY
 
 
+@pytest.mark.slow  # alone on the machine: the quick suite runs two processes
 def test_importing_is_quick():
     """Less than 0.2 s more than NumPy; the best of five, so that a busy machine does not fail it."""
     clock = "from time import perf_counter as t; import numpy; b = t(); import fedloom; print(t() - b)"

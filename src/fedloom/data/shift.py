@@ -26,9 +26,8 @@ Inputs = NDArray[np.float32]
 class Shifted:
     """A partition whose clients' inputs are shifted: x becomes c · (x - m) + m + b + ε; its rows are `inner`'s.
 
-    Noise is the "noise-based feature distribution skew" of Li et al. (ICDE 2022, arXiv 2102.02079), section 4: client i
-    of N, counted from 1 in the partition's order, gets ε of variance noise · i/N, independent for each input. The
-    authors' code differs from their text: it counts from 0, divides by N - 1 and scales the standard deviation.
+    Noise is after the "noise-based feature distribution skew" of Li et al. (arXiv 2102.02079): client i of N, counted
+    from 1 in the partition's order, gets ε of variance noise · i/N, independent for each input.
     Brightness and contrast are ours: b ~ U(-brightness, brightness) and c ~ U(1 - contrast, 1 + contrast), once for
     each client; m is the mean over the elements of one input, such as an image. Nothing is clipped to a range.
 
