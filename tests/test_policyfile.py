@@ -3,6 +3,7 @@ from dataclasses import fields
 import pytest
 
 from fedloom import policyfile
+from fedloom.core.budget import Budget
 from fedloom.core.errors import ConfigError
 from fedloom.runtime.policy import DAYS, Policy
 
@@ -17,6 +18,12 @@ hours = "22:00-06:00"
 days = ["mon", "tue"]
 fault_text = true
 tensors = ["head.*"]
+ledger = "/srv/ledger.jsonl"
+
+[budget]
+epsilon = 3
+delta = 1e-5
+unit = "example"
 """
 
 
@@ -31,7 +38,8 @@ def test_a_missing_file_is_the_safe_default_and_says_so(tmp_path):
     assert (policy.approval, policy.smallest_cohort, policy.fault_text) == ("required", 2, False)
     told = policyfile.told(tmp_path, policy)
     assert told.startswith(f"policy (there is no {tmp_path / 'policy.toml'}, so the default): approval = required, ")
-    assert told.endswith("fault_text = false, tensors = *")
+    kept = f"budget = none: the ledger is kept, and nothing enforced, ledger = {tmp_path / 'ledger.jsonl'}"
+    assert told.endswith(f"fault_text = false, tensors = *, {kept}")
 
 
 def test_an_empty_file_is_the_default_too(tmp_path):
@@ -51,10 +59,13 @@ def test_every_setting_can_be_written_and_is_told(tmp_path):
         days=("mon", "tue"),
         fault_text=True,
         tensors=("head.*",),
+        budget=Budget(epsilon=3.0, delta=1e-5, unit="example"),
+        ledger="/srv/ledger.jsonl",
     )
     assert all(getattr(policy, each.name) != each.default for each in fields(Policy))
     told = policyfile.told(tmp_path, policy)
     assert told.startswith(f"policy ({tmp_path / 'policy.toml'}): ")
+    assert told.endswith("budget = ε = 3 at δ = 1e-05 for one example, ledger = /srv/ledger.jsonl")
     assert "protections = clip quantize, largest_rounds = 40," in told
 
 
@@ -67,6 +78,9 @@ WRONG = {
     'hours = "late"': "policy.toml: Policy.hours must be two times such as \"22:00-06:00\", got 'late'.",
     'days = ["Friday"]': f"policy.toml: Policy.days must be some of {', '.join(DAYS)}, got Friday.",
     'protections = "clip"': "policy.toml: 'protections': input should be a valid tuple, got 'clip'.",
+    "[budget]\nepsilon = 3\ndelta = 2": "policy.toml: Budget.delta must be in (0, 1), got 2.0;",
+    "[budget]\nepsilon = 3\ndelta = 1e-5\nunits = 1": "policy.toml: 'budget.units': unexpected keyword argument",
+    "[budget]\nepsilon = 3": "policy.toml: 'budget'",
     "approval =": "policy.toml is not TOML:",
 }
 

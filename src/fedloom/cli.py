@@ -368,6 +368,7 @@ _MORE = (
     ("calibrate", "calibrate"),
     ("provision", "provision"),
     ("approve", "approve"),
+    ("budget", "budget"),
     ("serve", "serve"),
     ("join", "join"),
     ("relay", "relay"),

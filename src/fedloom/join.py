@@ -2,26 +2,31 @@
 
 import json
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from . import policyfile
 from .adapters.threads import one_thread
 from .app import App
 from .approval import approved
-from .core.errors import AccessDenied, ConfigError, DataError, WireError
+from .core.errors import AccessDenied, ConfigError, DataError, RunError, WireError
 from .core.rng import stream
 from .core.strategy import Terms
 from .core.task import Member
+from .data.fingerprint import fingerprint
 from .data.holds import hold_out, holdings
 from .data.rows import SiteRows
 from .intervals import bootstrap
 from .load import Loaded
+from .privacy.accountant import told as told_
+from .privacy.ledger import FILE, MARK, Account, Ledger, Run, run_of, standings
 from .runtime.channel import peer_at
 from .runtime.credentials import Credentials
 from .runtime.directory import directory, identity
@@ -35,7 +40,7 @@ from .runtime.enrolment import (
 from .runtime.net.line import ENROL, Line
 from .runtime.net.site import Desk, Site
 from .runtime.net.spool import Spool
-from .runtime.policy import Guarded
+from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .store.notes import Notes
 from .store.usage import Usage
@@ -128,11 +133,13 @@ def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> 
     credentials = enrolled(joining)
     if loaded.app.strategy.gather.hides:
         directory(joining.home)  # refused now, not in a round
+    books = booked(joining, own)
+    told("ledger", _spent(*books, policyfile.read(joining.home)))
     return Site(
         joining.name,
         loaded.identity,
         (Member(joining.name, own.train_size),),
-        partial(desk, loaded, joining, own),
+        partial(desk, loaded, joining, own, books),
         joining.server,
         credentials.client_context,
         lambda sock: peer_at(sock, "coordinator", "relay"),
@@ -143,7 +150,7 @@ def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> 
     )
 
 
-def desk(loaded: Loaded, joining: Joining, own: SiteRows, run: str) -> Desk:
+def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, int], run: str) -> Desk:
     """Return what a site works with in a run: a trainer behind the site's policy, and its journal."""
     app, folder = loaded.app, joining.home / "runs" / _plain(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,6 +166,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, run: str) -> Desk:
         datetime.now,
         app.strategy,
         lambda: approved(joining.home, loaded.identity),
+        Account.opened(*books, ran(loaded, run), policy.budget, folder / MARK),
     )
     payload = app.strategy.payload(model.layout)
 
@@ -168,6 +176,48 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, run: str) -> Desk:
     most = ROOM * model.layout.size + SPARE
     notes = Notes(f"sqlite:///{folder / 'site.db'}")
     return Desk(trainer, party, notes, Spool(folder / "in", most), Spool(folder / "out", most), room)
+
+
+def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:
+    """Return the site's ledger, and the place of these rows in it; raises `RecordError` if it is an older copy."""
+    path = ledger_file(joining.home, policyfile.read(joining.home))
+    ledger = Ledger.opened(path, (joining.home / "runs").glob(f"*/{MARK}"))
+    known = fingerprint(own, ledger.key)
+    return ledger, ledger.known(known.digest, known.rows, known.sketch)
+
+
+def ran(loaded: Loaded, run: str) -> Run:
+    """Return a run as the ledger has it."""
+    app = loaded.app
+    return run_of(app.strategy, run=run, app=loaded.identity, name=app.name, rounds=app.rounds)
+
+
+def ledger_file(home: Path, policy: Policy) -> Path:
+    """Return where a site's ledger lies."""
+    return home / FILE if policy.ledger is None else Path(policy.ledger)
+
+
+def _spent(ledger: Ledger, data: int, policy: Policy) -> str:
+    """Say what these rows have spent before, and what is left."""
+    found = standings(ledger, policy.budget)[ledger.data().index(data)]
+    spent = "of several kinds" if found.total is None else f"ε = {told_(found.total.epsilon)}"
+    left = "no budget is set" if policy.budget is None else f"{found.left:.4g} of {policy.budget} are left"
+    return f"data set {found.digest[:12]}, {found.rows} rows: spent over {len(found.runs)} runs {spent}; {left}"
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Hold a site's folder: nobody else joins from it meanwhile; the lock goes with the process."""
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / ".lock")
+    try:
+        lock.acquire(timeout=0.5)
+    except Timeout as error:
+        raise RunError(f"another process joins from {home}; stop it, or take another --home.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _plain(run: str) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import create_model
 
+from .core.budget import Budget
 from .core.errors import ConfigError
+from .privacy.ledger import FILE as LEDGER
 from .runtime.policy import Policy
 from .spec import Strict, checked
 
@@ -32,16 +34,21 @@ def read(home: Path) -> Policy:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; nothing is answered without a policy.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
-    settings: dict[str, Any] = dict(checked(_Table, table, FILE))
     try:
+        settings: dict[str, Any] = dict(checked(_Table, table, FILE))
         return Policy(**settings)
     except ConfigError as error:
-        raise ConfigError(f"{FILE}: {error}") from error
+        raise ConfigError(str(error) if str(error).startswith(FILE) else f"{FILE}: {error}") from error
 
 
 def told(home: Path, policy: Policy) -> str:
     """Return the policy in one line, for people: where it is from, and all that it says."""
-    said = ", ".join(f"{field.name} = {_shown(getattr(policy, field.name))}" for field in fields(policy))
+    unset = {"budget": "none: the ledger is kept, and nothing enforced", "ledger": f"{home / LEDGER}"}
+    said = ", ".join(
+        f"{field.name} = {unset.get(field.name, 'unlimited') if value is None else _shown(value)}"
+        for field in fields(policy)
+        for value in (getattr(policy, field.name),)
+    )
     path = home / FILE
     return f"policy ({path}): {said}" if path.is_file() else f"policy (there is no {path}, so the default): {said}"
 
@@ -49,4 +56,6 @@ def told(home: Path, policy: Policy) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(value) or "none"
-    return "unlimited" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, Budget):
+        return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -28,9 +28,9 @@ def command(
     log: Log = None,
 ) -> None:
     """Take part in a federation: call the coordinator, train on this site's rows, send updates. Rows never leave."""
-    from ..join import Joining, join
+    from ..join import Joining, alone, join
 
-    with logged(log) as logger:
+    with logged(log) as logger, alone(home):
         joining = Joining(name=as_, home=home, server=address(server), data=data, token=token)
         site = join(load(app, set_), joining, lambda what, said: logger.info(what, extra={"said": said}))
         site.leaving = leave

@@ -14,7 +14,8 @@ FedloomError                 FL000  never raised itself
 ├── RunError                 FL400  a run that cannot go on
 │   ├── QuorumLost           FL410  too few clients answered
 │   ├── UnknownRun           FL420  no such run, or it cannot be continued
-│   └── WireError            FL430  the other side of a connection said something that is refused
+│   ├── WireError            FL430  the other side of a connection said something that is refused
+│   └── RecordError          FL440  a ledger or a record that is not what was written, or contradicts what was seen
 └── AccessDenied             FL500  a party that is not who it says, or may not do what it asks
 
 An error says what was wrong, where, what was received, and what to do. Its code has a page, docs/errors/CODE.md.
@@ -115,6 +116,12 @@ class WireError(RunError):
     """The other side of a connection said something that is refused: unsigned, too long, damaged, out of its turn."""
 
     code = "FL430"
+
+
+class RecordError(RunError):
+    """A ledger or a record that is not what was written: changed, shortened, older, or of somebody else."""
+
+    code = "FL440"
 
 
 class AccessDenied(FedloomError):

@@ -81,13 +81,19 @@ class Strategy:
             )
 
     @property
-    def event(self) -> DpEvent:
-        """What a round releases about a client: the mechanisms of the parts, as the selector samples."""
+    def mechanism(self) -> DpEvent:
+        """What one answer releases about its client: the mechanisms of the parts, whoever knows that it was asked."""
         parts = (self.local.event(), *(stage.event() for stage in self.stages))
         found = [event for event in parts if event != NOT_PRIVATE]
-        if not found:
-            return NOT_PRIVATE
-        return self.select.event(found[0] if len(found) == 1 else DpEvent("composed", inner=tuple(found)))
+        if len(found) > 1:
+            return DpEvent("composed", inner=tuple(found))
+        return found[0] if found else NOT_PRIVATE
+
+    @property
+    def event(self) -> DpEvent:
+        """What a round releases about a client: the mechanism, as the selector samples."""
+        mechanism = self.mechanism
+        return mechanism if mechanism == NOT_PRIVATE else self.select.event(mechanism)
 
     @property
     def noisy(self) -> bool:

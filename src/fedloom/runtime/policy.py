@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
+from ..core.budget import Budget
 from ..core.errors import ConfigError, FedloomError
 from ..core.hidden import HIDDEN
 from ..core.layout import WEIGHT, Layout
@@ -68,6 +69,8 @@ class Policy:
         fault_text: may the texts of exceptions leave? They can quote a cell of a row.
         tensors: shell patterns of the leaves that may leave, by their name (with "block/" before it, unless that is the
             model). The summed weight is none of them.
+        budget: of each data set, over all runs; without one the ledger is kept and nothing is enforced.
+        ledger: its file, where several homes hold the same rows; by default it lies in the home.
 
     >>> Policy(hours="22:00-06:00").open(datetime(2026, 1, 2, 5, 59))
     True
@@ -83,6 +86,8 @@ class Policy:
     days: tuple[str, ...] = DAYS
     fault_text: bool = False
     tensors: tuple[str, ...] = ("*",)
+    budget: Budget | None = None
+    ledger: str | None = None
 
     def __post_init__(self) -> None:
         if self.approval not in ("required", "any"):
@@ -139,6 +144,18 @@ class Policy:
         return [*([_lacks(lacking)] if lacking else []), *([_keeps(kept, self.tensors)] if kept else [])]
 
 
+class Account(Protocol):
+    """What a data set may still spend in a run, and what writes down what it does."""
+
+    def objection(self, body: TaskBody) -> str:
+        """Return why a task may not be answered; empty if it may."""
+        ...
+
+    def spend(self, body: TaskBody) -> str:
+        """Write an answer down, on the disk when this returns; return why it may not leave, or nothing."""
+        ...
+
+
 @dataclass(eq=False)
 class Guarded:
     """A party behind a site's policy: what is refused never reaches it, and what it answers is looked at once more.
@@ -152,6 +169,7 @@ class Guarded:
         now: the site's local time.
         strategy: of the site's own copy of the app.
         approved: has somebody approved that copy here? Asked for every task, so that a revoked app ends at once.
+        account: of the data set; None keeps no ledger, for who tries parts out.
     """
 
     party: Party
@@ -160,6 +178,7 @@ class Guarded:
     now: Callable[[], datetime]
     strategy: Strategy
     approved: Callable[[], bool]
+    account: Account | None = None
 
     def answer(self, tasks: Sequence[Task]) -> Iterator[Reply]:
         """Yield a reply for each task, or a `Fault` of phase "policy"."""
@@ -204,7 +223,7 @@ class Guarded:
             return self._spent(kind)
         if not self.usage.begin(policy.largest_runs):
             return f"this site takes part in {policy.largest_runs} runs of an app at most, and has; ask there for more."
-        return ""
+        return "" if self.account is None else self.account.objection(body)
 
     def _objection(self, task: Task, reply: Reply) -> str:
         """Return why an answer may not leave; it is counted if it may."""
@@ -217,7 +236,7 @@ class Guarded:
         kind = _COUNTED.get(type(task.body))
         if kind is not None and not self.usage.spend(kind, len(reply.numbers), self._most(kind)):
             return self._spent(kind)
-        return ""
+        return "" if self.account is None else self.account.spend(task.body)
 
     def _leaving(self, task: Task, reply: Reply) -> Reply:
         if not isinstance(reply.body, Fault):

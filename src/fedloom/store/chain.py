@@ -1,0 +1,171 @@
+"""An append-only file of entries, each bound to all before it by a hash: it can grow, and that is all that it can.
+
+One JSON object a line, each with the SHA-256 of the line before it. An entry is on the disk before `append` returns;
+what a crash or a full disk left of a line that was not finished is cut off, since nobody was told of it. Nothing in it
+depends on a clock.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..core.errors import RecordError, RunError
+
+VERSION, PATIENCE_S = 1, 30.0
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What was seen of a chain: how many lines it had, and the last one's SHA-256."""
+
+    size: int
+    head: str
+
+
+@dataclass(eq=False)
+class Chain:
+    """A file of chained entries.
+
+    Args:
+        path: of the file, which `begin` makes.
+        name: what it is a chain of, as its first line says.
+
+    >>> from tempfile import mkdtemp
+    >>> chain = Chain(Path(mkdtemp()) / "ledger.jsonl", "ledger")
+    >>> with chain.held():
+    ...     chain.begin({"key": "00"})
+    ...     chain.append({"kind": "run"}).size
+    2
+    """
+
+    path: Path
+    name: str
+    entries: list[Entry] = field(default_factory=list)
+    _heads: list[str] = field(default_factory=list)
+    _end: int = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the file, so that no other process reads or writes beside; what others have added is read first."""
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            lock.acquire(timeout=PATIENCE_S)
+        except (Timeout, OSError) as error:
+            raise RunError(f"{self.path} cannot be locked: {error}; another process holds it.") from error
+        try:
+            self.read()
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def mark(self) -> Mark:
+        """What is here now; an empty chain has size 0."""
+        return Mark(len(self._heads), self._heads[-1] if self._heads else "")
+
+    def has(self, mark: Mark) -> bool:
+        """Is what was seen before the beginning of what is here?"""
+        return mark.size == 0 or (mark.size <= len(self._heads) and self._heads[mark.size - 1] == mark.head)
+
+    def read(self) -> None:
+        """Read what is new; raises `RecordError` for entries that are not in their chain, or that are gone."""
+        content = _behind(self.path, self._end)
+        if content is None:
+            raise RecordError(f"{self.path} is shorter than it was while this process ran; put the newest copy back.")
+        *lines, _ = content.split(b"\n")  # the last is empty, or was never finished
+        for line in lines:
+            self._take(line)
+
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Write the first line of a new chain; nothing happens to one that was begun."""
+        if not self._heads:
+            self.append({"chain": self.name, "version": VERSION, **about})
+            _synced(self.path.parent)
+
+    def append(self, entry: Mapping[str, Any]) -> Mark:
+        """Write an entry behind all others, on the disk when this returns; the file must be `held`.
+
+        Raises `RunError` if it cannot be written, such as on a full disk; then nothing was added.
+        """
+        line = canonical({**entry, "prev": self.mark.head})
+        try:
+            with open(self.path, "r+b" if self.path.exists() else "xb", opener=_private) as file:
+                self._written(file.fileno(), line + b"\n")
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}; nothing leaves before it is.") from error
+        self._take(line)
+        return self.mark
+
+    def _written(self, file: int, line: bytes) -> None:
+        """Write behind the last whole line; what is left of another is cut off, before and if this one fails."""
+        os.ftruncate(file, self._end)
+        try:
+            at = 0
+            while at < len(line):
+                at += os.pwrite(file, line[at:], self._end + at)
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, self._end)
+            raise
+
+    def _take(self, line: bytes) -> None:
+        where = f"{self.path.name}, line {len(self._heads) + 1}"
+        try:
+            entry = json.loads(line)
+            before = entry["prev"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise RecordError(f"{where}: this is no entry; put the file's newest copy back.") from error
+        if before != self.mark.head or canonical(entry) != line:
+            raise RecordError(
+                f"{where}: this entry was not written behind the one before it; put the file's newest copy back."
+            )
+        if not self._heads and (entry.get("chain"), entry.get("version")) != (self.name, VERSION):
+            raise RecordError(f"{where}: this is no {self.name} of version {VERSION}; is it another file?")
+        self.entries.append(entry)
+        self._heads.append(sha256(line).hexdigest())
+        self._end += len(line) + 1
+
+
+def canonical(entry: Mapping[str, Any]) -> bytes:
+    """Return an entry as the one text that it has: JSON, sorted, without spaces, in ASCII.
+
+    >>> canonical({"b": 1, "a": [True]})
+    b'{"a":[true],"b":1}'
+    """
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def _behind(path: Path, end: int) -> bytes | None:
+    """Return what a file has behind so many bytes; None if it does not have so many."""
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size < end:
+                return None
+            file.seek(end)
+            return file.read()
+    except FileNotFoundError:
+        return None if end else b""
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _synced(folder: Path) -> None:
+    """Write through that the file is there."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
