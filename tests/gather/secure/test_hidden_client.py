@@ -77,6 +77,46 @@ def test_nothing_that_the_training_is_told_can_be_changed_for_one_client(what):
     assert len(refusals(clients, "train")) == 6
 
 
+def told_of(clients, cohort):
+    """Gather as a coordinator that says that so many are asked, to everybody and from the beginning."""
+    body = Train(1, np.zeros(1), next(iter(clients.updates.values())).layout.digest, 1, (), cohort)
+    tasks = [Task(number, name, body) for number, name in enumerate(clients.updates, start=1)]
+    return of(list(clients.gather.collect(clients, tasks, lambda: None)))
+
+
+def test_a_cohort_cannot_be_said_to_be_larger_than_the_sum():
+    """What a site's policy asks of the cohort is held against the sum, not against what the coordinator says."""
+    clients = Clients(updates(6))
+    total, _ = told_of(clients, 7)
+    assert total is None
+    assert all("says that 7 clients are asked, and this sum is one of 6" in m for m in refusals(clients, "train"))
+    assert len(refusals(clients, "train")) == 6
+    assert told_of(Clients(updates(6)), 6)[0] is not None
+
+
+def test_a_round_cannot_be_summed_twice_in_other_cohorts():
+    """Whoever falls silent after its masked update is in their sum already; a second one would tell more."""
+    given = updates(10)
+    clients = Clients(given, lost=lambda step, name: step == "confirm" and name in list(given)[:3])
+    total, _ = of(clients.collect())
+    assert len(total.parties) == 10
+    some = list(given)[:3]
+    clients.lost, clients.silent = (lambda step, name: False), set()
+    for name in some:
+        task = Task(1, name, Advertise("1" * 32, 1, "0" * 64, tuple(some)))
+        assert "a masked update for round 1 has left here" in again(clients, task, name).message
+    task = Task(1, some[0], Advertise("1" * 32, 2, "0" * 64, tuple(some)))
+    assert hasattr(again(clients, task, some[0]), "signature")
+
+
+def test_a_round_cannot_be_summed_again_from_another_model():
+    clients = Clients(updates(6), lost=lambda step, name: step == "confirm")
+    assert of(clients.collect())[0] is None
+    clients.lost, clients.silent = (lambda step, name: False), set()
+    assert of(clients.collect(start=np.ones(1)))[0] is None
+    assert of(clients.collect())[0] is not None
+
+
 # -- keys
 
 
@@ -119,7 +159,7 @@ def test_one_key_for_two_clients_is_refused():
             own = restore(dump(clients.priors[one]))["session"]
             clients.priors[other]["session"].update({part: own[part] for part in ("keys", "open", "mask", "seed")})
             session = Session(**clients.priors[other]["session"])
-            bound = context(session, clients.gather.threshold(6))
+            bound = context(session, clients.gather.rule(6))
             signature = clients.registry.identity(other).sign(
                 advertisement(bound, "simulation", other, bytes(own["keys"]))
             )

@@ -12,27 +12,29 @@ import pytest
 from fedloom.core.errors import ConfigError
 from fedloom.core.hidden import Advertised, Confirmed, Shared, Unmasked
 from fedloom.core.metrics import Metrics
-from fedloom.core.task import Evaluate, Reply, Task, Train, Trained
+from fedloom.core.task import Evaluate, Fault, Reply, Task, Train, Trained
 from fedloom.core.update import Update, verify, weigh
 from fedloom.gather import SecAgg
+from fedloom.gather.secure.graph import Rule
 from hidden import STEPS, Clients, layout, of, plain_sum, updates
 
 NEVER = len(STEPS)
 
 
-def survivors(names, lost, threshold):
+def survivors(names, lost, rule):
     """Return who must be in the sum, given the step at which each falls silent; None if there must be none."""
     there = [[name for name in names if lost[name] > step] for step in range(len(STEPS))]
-    return there[2] if all(len(some) >= threshold for some in there) else None
+    needed = [rule.survivors] * 3 + [rule.shares] * 2
+    return there[2] if all(len(some) >= least for some, least in zip(there, needed, strict=True)) else None
 
 
-def check(count, pattern, given=None):
+def check(count, pattern, given=None, gather=SecAgg()):
     """Gather with dropouts at these steps, in the order of the clients, and compare with the oracle."""
     given = given or updates(count)
     lost = dict(zip(given, pattern, strict=True))
-    clients = Clients(given, lost=lambda step, name: lost[name] <= STEPS.index(step))
+    clients = Clients(given, gather, lost=lambda step, name: lost[name] <= STEPS.index(step))
     total, faults = of(clients.collect())
-    expected = survivors(list(given), lost, SecAgg().threshold(count))
+    expected = survivors(list(given), lost, gather.rule(count))
     if expected is None:
         assert total is None
         assert len(faults) == count
@@ -90,6 +92,61 @@ def test_drawn_dropouts_of_many_clients(count, seed):
     if count < 100:
         pattern[most] = 2
         check(count, rng.permutation(pattern).tolist(), given)
+
+
+def test_a_floor_of_survivors_is_kept_by_the_clients():
+    """With 6 of 7 asked for, one may fall silent and not two, though two would leave the threshold of 5."""
+    check(7, [NEVER] * 6 + [2], gather=SecAgg(survivors=6))
+    check(7, [NEVER] * 5 + [2, 2], gather=SecAgg(survivors=6))
+    check(7, [NEVER] * 5 + [2, 2])
+
+
+SPARSE = SecAgg(neighbours="auto")
+NEAR = SecAgg(neighbours=8)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_sparse_graph_gives_the_same_sum_whoever_falls_silent(seed):
+    """30 clients with 8 neighbours each: three may fall silent at any step, and a fourth loses the sum."""
+    rng, given = np.random.default_rng(seed), updates(30)
+    assert NEAR.rule(30) == Rule(8, 5, 27)
+    pattern = np.full(30, NEVER)
+    pattern[:3] = rng.integers(0, NEVER, 3)
+    check(30, rng.permutation(pattern).tolist(), given, NEAR)
+    pattern[:4] = rng.integers(0, 3, 4)
+    check(30, rng.permutation(pattern).tolist(), given, NEAR)
+
+
+@pytest.mark.slow
+def test_a_thousand_clients_with_a_tenth_of_them_falling_silent():
+    rng, given = np.random.default_rng(0), updates(1000, size=3)
+    assert SPARSE.rule(1000) == Rule(52, 28, 900)
+    pattern = np.full(1000, NEVER)
+    pattern[:100] = np.arange(100) % NEVER
+    check(1000, rng.permutation(pattern).tolist(), given, SPARSE)
+
+
+def test_a_masked_update_that_comes_after_the_list_was_told_is_ignored():
+    """Only its own mask still protects it, and nobody gives a share of that."""
+    given = updates(6)
+    slow, kept = list(given)[2], []
+
+    def garble(task, reply):
+        if isinstance(reply.body, Trained) and task.party == slow:
+            kept.append(reply)
+            return Reply(reply.numbers, reply.parties, Fault(slow, "train", "Deadline", "too late"))
+        if isinstance(reply.body, Confirmed) and kept and task.party == next(iter(given)):
+            clients.queue.appendleft(task)
+            return kept.pop()
+        return reply
+
+    clients = Clients(given, garble=garble)
+    total, faults = of(clients.collect())
+    assert slow not in total.parties
+    assert len(total.parties) == 5
+    assert "was not asked of it in this step" in faults[-1].message
+    plain = plain_sum([given[name] for name in total.parties])
+    assert total.body.update.vector.tobytes() == plain.vector.tobytes()
 
 
 def test_a_client_that_fails_is_told_of_and_the_sum_is_of_the_others():

@@ -7,7 +7,8 @@ import pytest
 
 from fedloom.core.hidden import Advertise
 from fedloom.core.task import Train
-from fedloom.gather.secure.session import Session, advertisement, content_of, context, rows, survivors
+from fedloom.gather.secure.graph import Rule
+from fedloom.gather.secure.session import Session, advertisement, content_of, context, graph_of, rows, survivors
 from fedloom.store.files import dump, restore
 
 BODY = Advertise("0" * 32, 3, "f" * 64, ("a", "b", "c"))
@@ -21,6 +22,7 @@ SESSION = Session(
     peers=("a", "b", "c"),
     alive=("a", "b"),
 )
+RULE = Rule(0, 3, 3)
 TRAIN = Train(1, np.zeros(3, np.float32), "f" * 64, 8, ({"norm": 1.0, "at": np.zeros(2)},), 3)
 
 
@@ -28,8 +30,20 @@ TRAIN = Train(1, np.zeros(3, np.float32), "f" * 64, 8, ({"norm": 1.0, "at": np.z
     "change", [{"session": "1" * 32}, {"round": 4}, {"content": "e" * 64}, {"asked": ("a", "c", "b")}], ids=str
 )
 def test_a_context_is_of_one_session_alone(change):
-    assert context(replace(BODY, **change), 3) != context(BODY, 3)
-    assert context(SESSION, 3) == context(BODY, 3) != context(BODY, 2)
+    assert context(replace(BODY, **change), RULE) != context(BODY, RULE)
+    assert context(SESSION, RULE) == context(BODY, RULE)
+
+
+@pytest.mark.parametrize("change", [{"neighbours": 2}, {"shares": 2}, {"survivors": 4}], ids=str)
+def test_a_context_is_of_one_rule_alone(change):
+    assert context(BODY, replace(RULE, **change)) != context(BODY, RULE)
+
+
+def test_the_graph_follows_from_everybodys_keys():
+    many = SESSION.but(asked=tuple(f"c{i}" for i in range(20)))
+    mine, other = (graph_of(s, Rule(4, 3, 3), b"") for s in (many, many.but(known=np.zeros((3, 96), np.uint8))))
+    assert mine.seed != other.seed
+    assert mine.of("c0") != other.of("c0")
 
 
 def test_an_advertisement_is_of_one_client_in_one_run():

@@ -31,10 +31,11 @@ from ...core.task import Reply, Train, Trained
 from ...core.tree import Tree, split
 from ...core.update import Update
 from . import judge, masks, ring, shamir
-from .judge import require
-from .keys import TAG, digest, fresh, public_of
+from .graph import Rule
+from .judge import near, require
+from .keys import TAG, digest, framed, fresh, public_of
 from .pairs import Letters, Pairs, agreed
-from .session import Session, advertisement, content_of, context, row, rows, survivors
+from .session import Session, advertisement, context, graph_of, row, rows, survivors
 
 SEALED = 2 * shamir.WIDTH + TAG  # bytes of two shares for one client
 Answer = HiddenReply | Reply
@@ -49,23 +50,25 @@ class Client:
 
     Args:
         identity: who it is, and whom it believes.
-        threshold: cohort's size -> how many must stay to the end.
+        rule: cohort's size -> what a sum of it needs.
         done: the last round of which it has unmasked a sum; it takes part in no other sum of that round or before it.
+        sent: the last round for which it has sent a masked update, and the digest of its training and cohort: it takes
+            part in no sum of an earlier round, and of that one in none of other clients.
         session: the open one, if there is one.
     """
 
     identity: Identity
-    threshold: Callable[[int], int]
+    rule: Callable[[int], Rule]
     done: int = 0
+    sent: tuple[int, str] = (0, "")
     session: Session | None = None
 
     @staticmethod
-    def of(prior: Tree, identity: Identity, threshold: Callable[[int], int]) -> "Client":
+    def of(prior: Tree, identity: Identity, rule: Callable[[int], Rule]) -> "Client":
         """Return the client whose memory `prior` is."""
         if prior is None:
-            return Client(identity, threshold)
-        kept = prior["session"]
-        return Client(identity, threshold, prior["done"], None if kept is None else Session(**kept))
+            return Client(identity, rule)
+        return Client(identity, rule, prior["done"], tuple(prior["sent"]), Session(**prior["session"]))
 
     def answer(self, body: HiddenTask | Train, work: Callable[[], Reply]) -> tuple[Answer, Tree]:
         """Return the answer, and the memory that must be kept before it leaves; raises where it refuses.
@@ -82,7 +85,8 @@ class Client:
 
     def _memory(self, session: Session) -> Tree:
         done = session.round if session.step == "unmask" else self.done
-        return {"done": done, "session": session.tree()}
+        sent = self.sent if session.step in ("advertise", "share") else (session.round, _training(session))
+        return {"done": done, "sent": sent, "session": session.tree()}
 
     def _next(self, body: HiddenTask | Train, work: Callable[[], Reply]) -> tuple[Session, Answer]:
         match body:
@@ -108,16 +112,20 @@ class Client:
         require(session.step == before, f"{kind} comes after {before!r}, and {session.step!r} was answered last")
         return session
 
-    def _terms(self, session: Session | Advertise) -> tuple[bytes, int]:
-        """Return the digest that all of the session is bound to, and its threshold."""
-        threshold = self.threshold(len(session.asked))
-        return context(session, threshold), threshold
+    def _terms(self, session: Session | Advertise) -> tuple[bytes, Rule]:
+        """Return the digest that all of the session is bound to, and what its sum needs."""
+        rule = self.rule(len(session.asked))
+        return context(session, rule), rule
 
     def _advertise(self, body: Advertise) -> tuple[Session, Advertised]:
-        me, (bound, threshold) = self.identity.name, self._terms(body)
+        me, (bound, rule) = self.identity.name, self._terms(body)
         require(body.round > self.done, f"a sum of round {self.done} was unmasked here, so round {body.round} is over")
+        require(
+            body.round > self.sent[0] or (body.round, _training(body)) == self.sent,
+            f"a masked update for round {self.sent[0]} has left here, for a sum of other clients or from another model",
+        )
         judge.among("cohort", body.asked, body.asked, me)
-        judge.enough("asked are", len(body.asked), threshold)
+        judge.enough("asked are", len(body.asked), rule.survivors)
         reading, masking, seed = fresh(), fresh(), fresh()
         keys = public_of(reading) + public_of(masking) + digest("seed", seed)
         said = {"session": body.session, "round": body.round, "content": body.content, "asked": tuple(body.asked)}
@@ -126,29 +134,33 @@ class Client:
         return session, Advertised(row(keys), row(signature))
 
     def _share(self, session: Session, body: Share) -> tuple[Session, Shared]:
-        bound, threshold = self._terms(session)
-        judge.keys(session, body, self.identity, bound, threshold)
+        (bound, rule), me = self._terms(session), self.identity.name
+        judge.keys(session, body, self.identity, rule)
         session = session.but(step="share", roster=tuple(body.names), known=np.array(body.keys))
-        session = agreed(session, self.identity.name, bound)
-        points = [session.asked.index(name) + 1 for name in body.names]
-        of_seed, of_key = (shamir.split(bytes(secret), threshold, points) for secret in (session.seed, session.mask))
-        pairs = {name: _text(*both) for name, *both in zip(body.names, of_seed, of_key, strict=True)}
-        own = pairs.pop(self.identity.name)
-        letters = Letters(session, self.identity.name, bound)
+        there = {me, *graph_of(session, rule, bound).of(me)}
+        session = session.but(circle=tuple(name for name in session.roster if name in there))
+        judge.enough("near this client, keys have been sent by", len(session.circle), rule.shares)
+        judge.introduced(session, body, self.identity, bound)
+        session = agreed(session, me, bound)
+        points = [session.asked.index(name) + 1 for name in session.circle]
+        of_seed, of_key = (shamir.split(bytes(secret), rule.shares, points) for secret in (session.seed, session.mask))
+        pairs = {name: _text(*both) for name, *both in zip(session.circle, of_seed, of_key, strict=True)}
+        own, letters = pairs.pop(me), Letters(session, me, bound)
         return session.but(own=row(own)), Shared(tuple(pairs), rows([letters.to(n, pairs[n]) for n in pairs], SEALED))
 
     def _train(self, session: Session, body: Train, work: Callable[[], Reply]) -> tuple[Session, Reply]:
-        bound, threshold = self._terms(session)
+        bound, rule = self._terms(session)
         judge.among("list of peers", body.peers, session.roster, self.identity.name)
-        judge.enough("shares have been sent by", len(body.peers), threshold)
-        require(content_of(body) == session.content, "the task is not the one that this client signed")
+        judge.enough("shares have been sent by", len(body.peers), rule.survivors)
+        judge.enough("near this client, shares have been sent by", len(near(session, body.peers)), rule.shares)
+        judge.training(session, body)
         reply = work()
         if not isinstance(reply.body, Trained):
             raise UpdateError(f"a hidden sum is one of trained updates, got {type(reply.body).__name__}.")
         masked, names = _plain(reply.body)
         masks.add(masked, bytes(session.seed), 1)
         mine = Pairs(session, self.identity.name, bytes(session.mask), bound)
-        for peer in body.peers:
+        for peer in near(session, body.peers):
             if peer != self.identity.name:
                 masks.add(masked, *mine.mask(peer))
         side = {"session": row(bytes.fromhex(session.session)), "names": row(names)}
@@ -156,26 +168,31 @@ class Client:
         return session.but(step="train", peers=tuple(body.peers), mask=None, seed=None), replace(reply, body=sent)
 
     def _confirm(self, session: Session, body: Confirm) -> tuple[Session, Confirmed]:
-        bound, threshold = self._terms(session)
+        bound, rule = self._terms(session)
         judge.among("list of survivors", body.alive, session.peers, self.identity.name)
-        judge.enough("in the sum are", len(body.alive), threshold)
+        judge.enough("in the sum are", len(body.alive), rule.survivors)
         session = session.but(step="confirm", alive=tuple(body.alive))
         return session, Confirmed(row(self.identity.sign(survivors(bound, self.identity.run, session))))
 
     def _unmask(self, session: Session, body: Unmask) -> tuple[Session, Unmasked]:
-        bound, threshold = self._terms(session)
-        judge.confirmed(session, body, self.identity, bound, threshold)
-        judge.among("list of senders", (*body.senders, self.identity.name), session.peers, self.identity.name)
+        (bound, rule), me = self._terms(session), self.identity.name
+        judge.confirmed(session, body, self.identity, bound, rule)
+        judge.among("list of senders", (*body.senders, me), near(session, session.peers), me)
         judge.rows_of("sealed shares", body.sealed, len(body.senders), SEALED)
-        letters = Letters(session, self.identity.name, bound)
+        letters = Letters(session, me, bound)
         found: dict[str, bytes | None] = {
             name: letters.read(name, bytes(text)) for name, text in zip(body.senders, body.sealed, strict=True)
         }
-        found[self.identity.name] = bytes(session.own)
+        found[me] = bytes(session.own)
         alive = set(session.alive)
         shares = {name: _allowed(text, name in alive) for name, text in found.items() if text is not None}
         gone = session.but(step="unmask", letters=None, own=None, known=None)
         return gone, Unmasked(tuple(shares), rows(list(shares.values()), shamir.WIDTH))
+
+
+def _training(session: Session | Advertise) -> str:
+    """Return a digest of what is trained, and by whom."""
+    return digest("training", session.content, framed(*session.asked)).hex()
 
 
 def _request(body: HiddenTask) -> str:

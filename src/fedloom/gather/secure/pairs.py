@@ -45,14 +45,15 @@ class Letters:
         return opened(self._key(name), name < self._name, content, self._said(name, self._name))
 
     def _key(self, other: str) -> bytes:
-        return bytes(self._session.letters[self._session.roster.index(other)])
+        return bytes(self._session.letters[self._session.circle.index(other)])
 
     def _said(self, sender: str, receiver: str) -> bytes:
         return framed(self._bound, sender, receiver)
 
 
 def agreed(session: Session, name: str, bound: bytes) -> Session:
-    """Return the session with a key for letters with each on the roster, and without the private key behind them."""
-    agreement, known = Agreement(bytes(session.open), bound), zip(session.roster, session.known, strict=True)
-    keys = [agreement.key(bytes(row[:SIZE]), "letters", *sorted((name, other))) for other, row in known]
+    """Return the session with a key for letters with each in its circle, and without the private key behind them."""
+    agreement = Agreement(bytes(session.open), bound)
+    known = [(other, session.of(other)[:SIZE]) for other in session.circle]
+    keys = [agreement.key(public, "letters", *sorted((name, other))) for other, public in known]
     return session.but(letters=rows(keys, SIZE), open=None)

@@ -1,6 +1,6 @@
 """Updates and metrics as whole numbers of Z_2^32, and sums of them back; nothing here is rounded.
 
-A layout of 30 bits promises that no sum of its cohort leaves (-2^31, 2^31), so a sum modulo 2^32 is the sum.
+A layout of 30 bits or fewer promises that no sum of its cohort leaves (-2^31, 2^31), so a sum modulo 2^32 is the sum.
 """
 
 import json
@@ -26,7 +26,7 @@ MOST_NAMES = 64
 
 def fitting(layout: Layout) -> Layout:
     """Return the layout; raises `ConfigError` for one whose sums do not fit 32 bits."""
-    if layout.bits != RING:
+    if layout.bits > RING:
         raise ConfigError(
             "a hidden sum is a sum of whole numbers of 32 bits; add FixedPoint() to the strategy's stages, "
             "such as stages=(Clip(1.0), FixedPoint())."

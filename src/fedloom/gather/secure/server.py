@@ -13,16 +13,17 @@ from ...core.layout import Array
 from ...core.task import Fault, Federation, Reply, Task, TaskBody, Train, Trained
 from .asking import Asking
 from .client import SEALED
+from .graph import Graph, Rule
 from .keys import SIGNATURE
 from .masked import Masked, is_bytes
 from .recovery import Recovery
-from .session import KEYS, Session, content_of, context, rows
+from .session import KEYS, Session, content_of, context, graph_of, rows
 
 Taken = Callable[[str, Reply], None]
 
 
 def collect(
-    threshold: Callable[[int], int],
+    rule: Callable[[int], Rule],
     federation: Federation,
     tasks: Sequence[Task],
     close: Callable[[], float | None],
@@ -30,7 +31,7 @@ def collect(
     """Yield one reply, the sum of all that stayed, and a fault for each that did not; without a sum, faults for all.
 
     Args:
-        threshold: cohort's size -> how many must stay to the end; federation, tasks, close: as of `Gather.collect`.
+        rule: cohort's size -> what a sum of it needs; federation, tasks, close: as of `Gather.collect`.
 
     Raises `ConfigError` for what can never be a hidden sum.
     """
@@ -41,7 +42,7 @@ def collect(
         raise ConfigError("a hidden sum is of one training, asked once of each client of a cohort.")
     asking = Asking(federation, {task.party: task for task in tasks}, close)
     session = Session(session=token_hex(16), round=body.round, content=content_of(body), asked=asked)
-    one = Sum(asking, body, session, threshold(len(asked)))
+    one = Sum(asking, body, session, rule(len(asked)))
     try:
         reply = one.run()
     except UpdateError as error:
@@ -66,7 +67,8 @@ class Sum:
         asking: who asks.
         body: the training that is asked for.
         session: the coordinator's view of it, without a secret.
-        threshold: how many must stay to the end.
+        rule: what the sum needs.
+        graph: who masks with whom, once everybody's keys are there.
         keys: public keys and signatures by name; sealed: shares by sender and receiver; signatures: of the survivors.
         bytes_up, seconds: of all that arrived.
     """
@@ -74,7 +76,8 @@ class Sum:
     asking: Asking
     body: Train
     session: Session
-    threshold: int
+    rule: Rule
+    graph: Graph | None = None
     keys: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
     signatures: dict[str, Array] = field(default_factory=dict)
@@ -108,21 +111,22 @@ class Sum:
         self._step("advertise", dict.fromkeys(said.asked, body), Advertised, take)
         roster = self._enough("advertised keys", self.keys)
         self.session = said.but(roster=roster, known=rows([bytes(self.keys[name][0]) for name in roster], KEYS))
+        self.graph = graph_of(self.session, self.rule, context(said, self.rule))
 
     def _share(self) -> None:
         said, roster = self.session, self.session.roster
-        signatures = rows([bytes(self.keys[name][1]) for name in roster], SIGNATURE)
+        signatures, there = rows([bytes(self.keys[name][1]) for name in roster], SIGNATURE), set(roster)
 
         def take(name: str, reply: Reply) -> None:
             match reply.body:
                 case Shared(names, sealed) if (
-                    len(names) == len(roster) - 1
-                    and set(names) == set(roster) - {name}
+                    len(set(names)) == len(names)
+                    and set(names) == self._near(name, there)
                     and is_bytes(sealed, (len(names), SEALED))
                 ):
                     self.sealed[name] = dict(zip(names, map(bytes, sealed), strict=True))
                 case _:
-                    raise UpdateError(f"shares are {SEALED} bytes for each other client that has advertised keys.")
+                    raise UpdateError(f"shares are {SEALED} bytes for each client there that it masks with.")
 
         body = Share(said.session, roster, said.known, signatures)
         self._step("share", dict.fromkeys(roster, body), Shared, take)
@@ -148,16 +152,18 @@ class Sum:
 
         body = Confirm(self.session.session, self.session.alive)
         self._step("confirm", dict.fromkeys(self.session.alive, body), Confirmed, take)
-        self._enough("confirmed who is in the sum", self.signatures)
+        self._enough("confirmed who is in the sum", self.signatures, self.rule.shares)
 
     def _unmask(self) -> Recovery:
         said = self.session
-        recovery = Recovery(said, context(said, self.threshold), self.threshold)
-        signers = tuple(self.signatures)[: self.threshold]
-        signatures = rows([bytes(self.signatures[name]) for name in signers], SIGNATURE)
+        assert self.graph is not None, "made when keys were advertised"
+        recovery, there = Recovery(said, context(said, self.rule), self.graph, self.rule.shares), set(said.peers)
 
         def body(name: str) -> Unmask:
-            senders = tuple(peer for peer in said.peers if peer != name)
+            near = self._near(name, there)
+            senders = tuple(peer for peer in said.peers if peer in near)
+            signers = tuple(one for one in self.signatures if one in near or one == name)[: self.rule.shares]
+            signatures = rows([bytes(self.signatures[one]) for one in signers], SIGNATURE)
             letters = rows([self.sealed[sender][name] for sender in senders], SEALED)
             return Unmask(said.session, signers, signatures, senders, letters)
 
@@ -167,8 +173,14 @@ class Sum:
 
         self._step("unmask", {name: body(name) for name in self.signatures}, Unmasked, take)
         if lacking := recovery.lacking():
-            raise UpdateError(self._too_few(f"gave shares of {', '.join(lacking[:3])}", recovery.fewest))
+            what = f"gave shares of {', '.join(lacking[:3])}"
+            raise UpdateError(self._too_few(what, recovery.fewest, self.rule.shares))
         return recovery
+
+    def _near(self, name: str, there: set[str]) -> set[str]:
+        """Return those of these clients whom a client masks with."""
+        assert self.graph is not None, "made when keys were advertised"
+        return there.intersection(self.graph.of(name))
 
     def _step(self, name: str, bodies: Mapping[str, TaskBody], kind: type, take: Taken) -> None:
         """Ask, and take in what comes; what cannot be taken is a fault."""
@@ -180,17 +192,20 @@ class Sum:
             except UpdateError as error:
                 self.asking.refuse(reply, name, str(error))
 
-    def _enough(self, what: str, there: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
+    def _enough(
+        self, what: str, there: Mapping[str, object] | Sequence[str], needed: int | None = None
+    ) -> tuple[str, ...]:
         """Return who is there, in the order of the cohort; raises `UpdateError` if they are too few."""
-        if len(there) < self.threshold:
-            raise UpdateError(self._too_few(what, len(there)))
+        needed = self.rule.survivors if needed is None else needed
+        if len(there) < needed:
+            raise UpdateError(self._too_few(what, len(there), needed))
         known = set(there)
         return tuple(name for name in self.session.asked if name in known)
 
-    def _too_few(self, what: str, there: int) -> str:
+    def _too_few(self, what: str, there: int, needed: int) -> str:
         asked = len(self.session.asked)
         return (
-            f"{there} of {asked} clients {what}, and a hidden sum of {asked} needs {self.threshold} to the end; "
+            f"{there} of {asked} clients {what}, and a hidden sum of {asked} needs {needed} to the end; "
             "nothing was unmasked."
         )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +12,7 @@ from ...core.hidden import Advertise
 from ...core.layout import Array
 from ...core.task import Train
 from ...core.tree import Tree, split
+from .graph import Graph, Rule
 from .keys import SIZE, digest, framed
 
 KEYS = 3 * SIZE  # a client's public key to write to, its public key to agree on masks with, its seed's digest
@@ -28,9 +29,10 @@ class Session:
         open: private key to be written to; mask: private key that masks follow from; seed: of its own mask. What is not
             needed any more is None.
         keys: its own public ones.
-        roster, known: who has advertised, and their keys `(n, 96)`; letters: `(n, 32)`, keys to write and read with.
+        roster, known: who has advertised, and their keys `(n, 96)`.
+        circle: those on the roster whom this client masks with, and itself; letters: `(k, 32)`, keys for theirs.
         own: its shares of its own two secrets, `(66,)`.
-        peers: whose masks cancel with its own; alive: who is in the sum, as it was told and has signed.
+        peers: who has shared its secrets; alive: who is in the sum, as it was told and has signed.
     """
 
     session: str
@@ -46,6 +48,7 @@ class Session:
     keys: Array = None
     roster: tuple[str, ...] = ()
     known: Array = None
+    circle: tuple[str, ...] = ()
     letters: Array = None
     own: Array = None
     peers: tuple[str, ...] = ()
@@ -91,10 +94,16 @@ def content_of(body: Train) -> str:
     return seen.hexdigest()
 
 
-def context(session: "Session | Advertise", threshold: int) -> bytes:
+def context(session: "Session | Advertise", rule: Rule) -> bytes:
     """Return the digest that every key and every signature of a session is bound to."""
-    said = (session.session, session.round, session.content, threshold)
+    said = (session.session, session.round, session.content, *astuple(rule))
     return digest("session", *said, framed(*session.asked))
+
+
+def graph_of(session: Session, rule: Rule, bound: bytes) -> Graph:
+    """Return who masks with whom: the order follows from everybody's keys, so nobody knows it before all are there."""
+    keys = framed(*session.roster, session.known.tobytes())
+    return Graph(session.asked, rule.neighbours, digest("graph", bound, keys))
 
 
 def advertisement(bound: bytes, run: str, name: str, keys: bytes) -> bytes:
