@@ -32,6 +32,14 @@ def test_a_hidden_sum_says_what_it_shows_and_what_it_rests_on():
         assert words in said
 
 
+def test_few_neighbours_are_said_to_protect_against_less():
+    strategy = replace(fedloom.fedavg(), gather=fedloom.SecAgg(neighbours="auto"), stages=(fedloom.FixedPoint(),))
+    said = trust(strategy)
+    assert "follows the protocol, while up to 10% of the clients help it" in said
+    assert "in cohorts of more than 200" in said
+    assert "nothing is claimed against it" not in trust(replace(strategy, gather=fedloom.SecAgg()))
+
+
 def test_a_gather_that_hides_is_not_said_to_show():
     @dataclass(frozen=True)
     class Hidden(Plain):

@@ -155,7 +155,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     app, folder = loaded.app, joining.home / "runs" / _plain(run)
     folder.mkdir(parents=True, exist_ok=True)
     model = app.built
-    known = identity(joining.home, run) if app.strategy.gather.hides else None
+    known = identity(joining.home, f"{run} {loaded.identity}") if app.strategy.gather.hides else None
     trainer = Trainer(joining.name, model, app.strategy, own, app.seed, bootstrap=bootstrap, identity=known)
     policy = policyfile.read(joining.home)
     usage = Usage(joining.home / "usage.db", loaded.identity, run)

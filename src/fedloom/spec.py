@@ -41,6 +41,7 @@ STAGES: dict[str, type] = {
     "laplace_noise": LaplaceNoise,
     "adaptive_noise": AdaptiveNoise,
 }
+GATHERS: dict[str, type] = {"plain": Plain, "secagg": SecAgg}
 PARTITIONS: dict[str, type] = {
     "iid": Iid,
     "dirichlet": Dirichlet,
@@ -133,7 +134,7 @@ class StrategyTable(Strict):
     stages: list[Table] = []
     weights: Literal["examples", "equal"] | dict[str, float] | None = None
     poisson: Annotated[float, Field(gt=0, le=1)] | None = None
-    gather: Literal["plain", "secagg"] | None = None
+    gather: str | Table | None = None
     quorum: int | float | None = None
     early: bool | None = None
     deadline_s: float | None = None
@@ -309,7 +310,8 @@ def _adapted(strategy: Strategy, common: StrategyTable, where: str) -> Strategy:
     if common.poisson is not None:
         changes["select"] = Poisson(common.poisson)
     if common.gather is not None:
-        changes["gather"] = SecAgg() if common.gather == "secagg" else Plain()
+        table = {"name": common.gather} if isinstance(common.gather, str) else common.gather
+        changes["gather"] = _chosen(GATHERS, "name", "gather", table, f"{where}.gather")
     changes["schedule"] = _scheduled(strategy.schedule, common, where)
     return replace(strategy, **changes)
 

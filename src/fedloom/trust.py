@@ -4,6 +4,7 @@ import math
 
 from .core.parts import NOT_PRIVATE
 from .core.strategy import Strategy
+from .gather.secagg import EVERYBODY, SecAgg
 from .privacy.accountant import AGAINST, Guarantee
 
 EPSILON = "∞ (no differential privacy)"
@@ -40,12 +41,29 @@ def trust(strategy: Strategy, cost: Guarantee | None = None) -> str:
 
 def _hidden(strategy: Strategy) -> str:
     """Say what a hidden sum shows, and what it rests on."""
+    return f"{_sums(strategy)}{_graph(strategy)}"
+
+
+def _sums(strategy: Strategy) -> str:
     return (
         f"The coordinator sees sums of a round's updates and training metrics and no single one: {strategy.gather!r} "
         "masks them, with a threshold of clients that must stay. A sum is not private by being a sum, and what a site "
         "measures on held-out rows is told by site. All rests on identity keys: in a simulation one process holds "
         "them, which shows that the arithmetic is right and not whom to trust; between institutions, whoever says "
         "which key is whose could stand in for clients."
+    )
+
+
+def _graph(strategy: Strategy) -> str:
+    """Say what a graph with few neighbours gives up."""
+    gather = strategy.gather
+    if not isinstance(gather, SecAgg) or gather.neighbours is None:
+        return ""
+    many = f" in cohorts of more than {EVERYBODY}" if gather.neighbours == "auto" else ""
+    return (
+        f" Each client masks with a few others alone{many}: that protects against a coordinator that follows the "
+        f"protocol, while up to {gather.corrupt:.0%} of the clients help it and {gather.dropouts:.0%} fall silent. One "
+        "that tries out which clients to leave away could choose who masks with whom; nothing is claimed against it."
     )
 
 

@@ -18,7 +18,8 @@ class Identity:
 
     Args:
         name: its own.
-        run: id of the run; what is signed in one run means nothing in another.
+        run: id of the run, and digest of the app: what is signed in one run, or with another copy of the app, means
+            nothing in another.
         sign: with its own Ed25519 key: message -> 64 bytes.
         directory: the others' public keys, from whoever vouches for them; never from the messages themselves.
     """
