@@ -366,6 +366,7 @@ def _reopened(run: str, out: Path, *, ended: bool = False) -> Recording:
 
 _MORE = (
     ("calibrate", "calibrate"),
+    ("audit", "audit"),
     ("provision", "provision"),
     ("approve", "approve"),
     ("budget", "budget"),

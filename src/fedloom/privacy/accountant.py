@@ -214,14 +214,15 @@ def pld_epsilon(single: Any, rounds: int, delta: float) -> float:
     if isinstance(single, library.GaussianDpEvent):  # composes to another Gaussian, in closed form
         accountant = PLDAccountant(library.NeighboringRelation.REPLACE_SPECIAL)
         return float(accountant.compose(single, rounds).get_epsilon(delta))
-    return float(_losses(single).self_compose(rounds).get_epsilon_for_delta(delta))
+    return float(losses(single).self_compose(rounds).get_epsilon_for_delta(delta))
 
 
 @lru_cache(4)
-def _losses(single: Any) -> Any:
+def losses(single: Any, interval: float = 1e-4) -> Any:
     """Return one release's privacy loss distribution; it takes longer than to compose it, so it is kept for all rounds.
 
-    What the library's accountant would build anew each time it is asked.
+    What the library's accountant would build anew each time it is asked. `interval` is its grid: a coarser one is
+    quicker, and an upper bound still.
     """
     from dp_accounting.pld import privacy_loss_distribution as pld
 
@@ -229,13 +230,20 @@ def _losses(single: Any) -> Any:
     relation = library.NeighboringRelation.REPLACE_SPECIAL
     match single:
         case library.LaplaceDpEvent():
-            return pld.from_laplace_mechanism(single.noise_multiplier)
+            return pld.from_laplace_mechanism(single.noise_multiplier, value_discretization_interval=interval)
         case library.PoissonSampledDpEvent(event=library.LaplaceDpEvent() as inner):
-            return pld.from_laplace_mechanism(inner.noise_multiplier, sampling_prob=single.sampling_probability)
+            return pld.from_laplace_mechanism(
+                inner.noise_multiplier,
+                value_discretization_interval=interval,
+                sampling_prob=single.sampling_probability,
+            )
         case library.PoissonSampledDpEvent(event=library.GaussianDpEvent() as inner):
             rate = single.sampling_probability
             return pld.from_gaussian_mechanism(
-                inner.noise_multiplier, sampling_prob=rate, neighboring_relation=relation
+                inner.noise_multiplier,
+                value_discretization_interval=interval,
+                sampling_prob=rate,
+                neighboring_relation=relation,
             )
         case library.TruncatedSubsampledGaussianDpEvent():
             return pld.from_truncated_subsampled_gaussian_mechanism(
@@ -243,8 +251,11 @@ def _losses(single: Any) -> Any:
                 single.sampling_probability,
                 single.truncated_batch_size,
                 single.noise_multiplier,
+                value_discretization_interval=interval,
                 neighboring_relation=relation,
             )
+        case library.GaussianDpEvent():
+            return pld.from_gaussian_mechanism(single.noise_multiplier, value_discretization_interval=interval)
     raise StrategyError(f"privacy loss distributions of {single} are not known.")
 
 
