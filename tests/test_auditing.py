@@ -1,4 +1,4 @@
-"""Builds that are broken on purpose are caught, and the honest one passes; noise and selection are seeded here alone."""
+"""Builds that are broken on purpose are caught, and the honest one passes; noise and selection are seeded here."""
 
 import json
 from dataclasses import replace

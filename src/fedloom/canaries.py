@@ -147,7 +147,7 @@ class Directions:
     @property
     def width(self) -> int:
         """Coordinates of each."""
-        return self.places.shape[1]
+        return int(self.places.shape[1])
 
     def vector(self, number: int, length: float, size: int) -> Vector:
         """Return one of them with that length, in a vector of that size."""

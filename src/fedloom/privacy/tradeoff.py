@@ -1,4 +1,4 @@
-"""What a declared mechanism lets anybody tell apart: its trade-off between true and false positives, from the accountant."""
+"""What a declared mechanism lets anybody tell apart: its curve of true against false positives, by the accountant."""
 
 import math
 from dataclasses import dataclass, replace
