@@ -75,8 +75,8 @@ class Audit:
         if self.accounted is None:
             return f"Nothing is claimed (ε = ∞); canaries prove that at least ε = {self.bound:.3g} is lost {sure}."
         return (
-            f"ε = {self.epsilon:.3g} is accounted for at δ = {self.accounted.delta:g}; canaries prove a loss of at least "
-            f"{self.bound:.3g} {sure}, which is within it."
+            f"ε = {self.epsilon:.3g} is accounted for at δ = {self.accounted.delta:g}; canaries prove a loss of at "
+            f"least {self.bound:.3g} {sure}, which is within it."
         )
 
 

@@ -1,4 +1,4 @@
-"""How a canary is judged: the likelihood ratio of "in" to "out" under the declared mechanism, and where to draw lines."""
+"""How a canary is judged: the likelihood ratio of "in" to "out" under the declared mechanism, and where lines lie."""
 
 from dataclasses import dataclass
 from typing import Any
