@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import RecordError
 from ..core.parts import DpEvent
-from .accountant import Translated, _library, _losses, _quiet, _version, spent, translated
+from .accountant import Translated, _library, losses, _quiet, _version, spent, translated
 
 Released = tuple[DpEvent, int]  # what, and how often
 
@@ -128,7 +128,7 @@ def _by_losses(pairs: Sequence[tuple[Translated, int]], delta: float) -> float:
     others = [(found.single, n) for found, n in pairs if not _gaussian([(found, n)])]
     if gaussians:
         others.append((library.PoissonSampledDpEvent(1.0, library.GaussianDpEvent(_as_one(gaussians))), 1))
-    first, *rest = (_losses(single).self_compose(n) for single, n in others)
+    first, *rest = (losses(single).self_compose(n) for single, n in others)
     for each in rest:
         first = first.compose(each)
     return float(first.get_epsilon_for_delta(delta))
