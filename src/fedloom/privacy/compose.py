@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import RecordError
 from ..core.parts import DpEvent
-from .accountant import Translated, _library, losses, _quiet, _version, spent, translated
+from .accountant import Translated, _library, _quiet, _version, losses, spent, translated
 
 Released = tuple[DpEvent, int]  # what, and how often
 
