@@ -104,5 +104,5 @@ def test_a_policy_with_a_mistake_stops_it(site):
 @pytest.mark.parametrize("words", [(), ("--list", "--revoke", "a")])
 def test_one_thing_at_a_time(site, words):
     run, _, _ = site
-    with pytest.raises(ConfigError, match="give one of APP, --list and --revoke"):
+    with pytest.raises(ConfigError, match="give one of APP, --list, --revoke DIGEST and --directory"):
         run(*words)

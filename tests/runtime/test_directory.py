@@ -41,7 +41,7 @@ def test_an_identity_signs_with_the_key_that_the_directory_names(home):
 
 def test_without_it_a_site_says_what_to_give_to_the_others(home):
     folder, own = home
-    with pytest.raises(ConfigError, match=f'is missing: .* this site\'s is "north": "{own}"'):
+    with pytest.raises(ConfigError, match=f'is missing: .* This site is enrolled as "north": "{own}"'):
         directory(folder)
 
 

@@ -14,6 +14,7 @@ from ..approval import Leaving, approval_of, difference, last, leaving, listed, 
 from ..core.errors import ConfigError
 from ..load import Loaded, load
 from ..report.words import megabytes, plain
+from .directory import take
 
 Set = Annotated[list[str], typer.Option("--set", help="Change a setting: key=value, such as rounds=5; repeatable.")]
 
@@ -25,11 +26,22 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List what has been approved here.")] = False,
     revoke_: Annotated[str | None, typer.Option("--revoke", help="End the approval with this digest.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="Take this list of the sites' keys, for hidden sums: see docs/secagg.md.")
+    ] = None,
+    number: Annotated[
+        str | None, typer.Option(help="The check number of the list, as another site has read it to you.")
+    ] = None,
 ) -> None:
     """Show what an app lets leave this site, and what changed since the last approved version; approve it."""
-    if (app is not None) + list_ + (revoke_ is not None) != 1:
-        raise ConfigError("give one of APP, --list and --revoke DIGEST, such as `fedloom approve app.toml --home DIR`.")
-    if list_:
+    if (app is not None) + list_ + (revoke_ is not None) + (directory is not None) != 1:
+        raise ConfigError(
+            "give one of APP, --list, --revoke DIGEST and --directory FILE, such as `fedloom approve app.toml --home "
+            "DIR`."
+        )
+    if directory is not None:
+        take(home, directory, number, yes)
+    elif list_:
         _list(home)
     elif revoke_ is not None:
         ended = revoke(home, revoke_)

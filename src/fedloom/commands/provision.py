@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from ..core.errors import ConfigError, MissingExtra
+from .directory import draw_up
 
 if TYPE_CHECKING:
     from ..runtime.authority import Authority
@@ -27,9 +28,17 @@ def command(
     ] = None,
     deny: Annotated[str | None, typer.Option(help="Let a party in no more: NAME, or NAME=REASON.")] = None,
     allow: Annotated[str | None, typer.Option(help="Take a party off the list of the denied.")] = None,
-    root_key: Annotated[Path | None, typer.Option(help="Renew the issuing certificate with this root key.")] = None,
+    root_key: Annotated[
+        Path | None, typer.Option(help="Renew the issuing certificate with this root key, or sign the --directory.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="Write a list of the sites that have enrolled, for hidden sums.")
+    ] = None,
 ) -> None:
     """Make a federation's keys and certificates, and invite sites; later: invite more of them, or deny one."""
+    if directory is not None:
+        draw_up(home, directory, root_key)
+        return
     relays = [_relay(each) for each in relay]
     authority = _authority(home, host, [address for _, address in relays], life, root_key)
     if deny is not None:

@@ -1,7 +1,8 @@
-"""Whose key is whose, as a site has been told by people: HOME/directory.json, which no coordinator writes.
+"""Whose key is whose, as a site has taken it: HOME/directory.json, which no coordinator writes.
 
 `{"version": 1, "keys": {"north": "KEY", "south": "KEY"}}`, keys in base64url as certificates have them. Certificates
-would not do: the coordinator issues them, and could issue some for sites that do not exist.
+would not do: the coordinator issues them, and could issue some for sites that do not exist. `introduction.py` says how
+a site comes to it.
 """
 
 from pathlib import Path
@@ -26,10 +27,11 @@ def directory(home: Path) -> Directory:
     line = f'"{own.name}": "{text_of(own.key)}"'
     if not path.exists():
         raise ConfigError(
-            f"{path} is missing: a hidden sum needs every site's key, from the sites themselves and not from the "
-            f"coordinator; this site's is {line}, give it to the others."
+            f"{path} is missing: a hidden sum needs every site's key, and not on the coordinator's word. When all have "
+            f"enrolled, `fedloom provision HOME --directory FILE` lists them there, and `fedloom approve --directory "
+            f"FILE --home {home}` takes the list here. This site is enrolled as {line}."
         )
-    keys = _keys(path, read_json(path))
+    keys = keys_of(path, read_json(path))
     if keys.get(own.name) != own.key:
         raise ConfigError(f"{path} has another key for this site than its own; it should say {line}.")
     if len(set(keys.values())) < len(keys):
@@ -43,7 +45,8 @@ def identity(home: Path, run: str) -> Identity:
     return Identity(credentials.peer.name, run, credentials.sign, directory(home))
 
 
-def _keys(path: Path, content: Any) -> dict[str, bytes]:
+def keys_of(path: Path, content: Any) -> dict[str, bytes]:
+    """Return the keys in a file's content; raises `ConfigError` for anything else."""
     match content:
         case {"version": 1, "keys": dict(keys)} if all(isinstance(key, str) for key in keys.values()):
             try:
