@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.draws import gaussian
 from ..core.errors import StrategyError
 from ..core.layout import Layout, Leaf
 from ..core.parts import SEEDED, DpEvent
@@ -13,7 +14,6 @@ from ..core.rng import Streams
 from ..core.tree import Tree
 from ..core.update import Update
 from .clip import clipped
-from .draws import gaussian
 from .noise import check, noised, parameters, slack
 
 CLIP = "clip"  # the block with the bit

@@ -11,13 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.draws import Values, gaussian, laplace
 from ..core.errors import StrategyError
 from ..core.layout import WEIGHT, Layout
 from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.update import Update
 from .clip import clipped
-from .draws import Values, gaussian, laplace
 from .stateless import Stateless
 
 Draw = Callable[[int, Streams | None], Values]

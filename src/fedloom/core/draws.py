@@ -1,15 +1,26 @@
-"""Noise from the operating system's randomness, or, for tests, from a stream."""
+"""Noise and chances from the operating system's randomness, or, for tests, from a stream."""
 
 import os
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.blocks import BLOCK, blocks
-from ..core.rng import Streams
+from .blocks import BLOCK, blocks
+from .rng import Streams
 
 Values = NDArray[np.float64]
 _ULP = 2.0**-53
+
+
+def uniform(size: int, streams: Streams | None) -> Values:
+    """Return independent numbers, uniform on the multiples of 2^-53 in [0, 1), shape `(size,)`; drawn as `gaussian` is.
+
+    >>> 0 <= uniform(1, None)[0] < 1
+    np.True_
+    """
+    if streams is not None:
+        return streams("uniform").random(size)
+    return (np.frombuffer(os.urandom(8 * size), np.uint64) >> np.uint64(11)) * _ULP
 
 
 def gaussian(size: int, streams: Streams | None) -> Values:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedloom.core.blocks import BLOCK
-from fedloom.stages.draws import _normals, gaussian, laplace
+from fedloom.core.draws import _normals, gaussian, laplace, uniform
 
 
 def test_the_same_bytes_give_the_textbooks_transform(monkeypatch):
@@ -37,3 +37,13 @@ def test_laplace_variables_have_their_moments():
     assert abs(drawn.mean()) < 0.03
     assert np.abs(drawn).mean() == pytest.approx(1.0, abs=0.03)
     assert (drawn**4).mean() == pytest.approx(24, rel=0.3)
+
+
+def test_chances_are_uniform_in_the_unit_interval(monkeypatch):
+    drawn = uniform(100_000, None)
+    assert abs(drawn.mean() - 0.5) < 0.01
+    assert (drawn**2).mean() == pytest.approx(1 / 3, abs=0.01)
+    monkeypatch.setattr(os, "urandom", lambda size: b"\xff" * size)
+    assert uniform(2, None).tolist() == [1 - 2.0**-53] * 2  # never 1, so that a rate of 1 draws everybody
+    monkeypatch.setattr(os, "urandom", lambda size: b"\x00" * size)
+    assert uniform(1, None).tolist() == [0.0]
