@@ -22,11 +22,12 @@ from .data.schema import Column, Schema
 from .data.shift import Shifted
 from .data.sources import Csv, Parquet, SklearnSet
 from .gather import Plain, SecAgg
-from .local import AtHome, Custom, Prox, Scaffold, Sgd
+from .local import AtHome, Custom, DpSgd, Prox, Scaffold, Sgd
 from .models import BuiltIn
 from .optimize import Adagrad, Adam, Constant, Cosine, Exponential, Momentum, PerBlock, Staircase, Step, Yogi
 from .recipes import (
     dp_fedavg,
+    dp_sgd_fedavg,
     fedadagrad,
     fedadam,
     fedasync,
@@ -77,6 +78,7 @@ __all__ = [
     "Data",
     "DataError",
     "Dirichlet",
+    "DpSgd",
     "Drawn",
     "Equal",
     "Everyone",
@@ -131,6 +133,7 @@ __all__ = [
     "Yogi",
     "__version__",
     "dp_fedavg",
+    "dp_sgd_fedavg",
     "fedadagrad",
     "fedadam",
     "fedasync",

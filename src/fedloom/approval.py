@@ -19,7 +19,7 @@ from .app import App
 from .core.errors import ConfigError
 from .core.layout import MODEL, Layout
 from .core.metrics import Metrics
-from .core.parts import Examples
+from .core.parts import DpEvent, Examples
 from .core.rng import stream
 from .core.strategy import Strategy
 from .core.update import Update, weigh
@@ -157,12 +157,16 @@ def _protections(strategy: Strategy) -> tuple[str, ...]:
     stages = [f"stage {stage!r}" for stage in strategy.stages] or ["stages: none"]
     hides = "hides single updates" if strategy.gather.hides else "the coordinator sees each update"
     events = [strategy.local.event(), *(stage.event() for stage in strategy.stages)]
-    private = [f"{e.kind} {dict(e.values)}" for e in events if e.private]
+    private = [_event(event) for event in events if event.private]
     return (
         *stages,
         f"gather {strategy.gather!r}: {hides}",
         *(f"differential privacy: {each}" for each in private or [f"none, epsilon = {EPSILON}"]),
     )
+
+
+def _event(event: DpEvent) -> str:
+    return ", ".join([f"{event.kind} {dict(event.values)}", *(_event(inner) for inner in event.inner)])
 
 
 def _weight(strategy: Strategy) -> str:

@@ -44,8 +44,9 @@ def end_event(
 
 
 def privacy(state: State) -> dict[str, Any]:
-    """Return what was spent: epsilon, "infinity" where nothing is claimed and never left blank, and its delta."""
-    return {"epsilon": told(state.epsilon)} | ({} if state.delta is None else {"delta": state.delta})
+    """Return what was spent: epsilon, "infinity" where nothing is claimed and never left blank; its delta; by site."""
+    spent = {"epsilon": told(state.epsilon)} | ({} if state.delta is None else {"delta": state.delta})
+    return spent | ({"epsilons": {site: told(each) for site, each in state.epsilons.items()}} if state.epsilons else {})
 
 
 def measured(state: State) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
         datetime.now,
         app.strategy,
         lambda: approved(joining.home, loaded.identity),
-        Account.opened(*books, ran(loaded, run), policy.budget, folder / MARK),
+        Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, folder / MARK),
     )
     payload = app.strategy.payload(model.layout)
 
@@ -186,10 +186,10 @@ def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:
     return ledger, ledger.known(known.digest, known.rows, known.sketch)
 
 
-def ran(loaded: Loaded, run: str) -> Run:
-    """Return a run as the ledger has it."""
+def ran(loaded: Loaded, run: str, examples: int) -> Run:
+    """Return a run as the ledger has it, of a site that trains on so many examples."""
     app = loaded.app
-    return run_of(app.strategy, run=run, app=loaded.identity, name=app.name, rounds=app.rounds)
+    return run_of(app.strategy, run=run, app=loaded.identity, name=app.name, rounds=app.rounds, examples=examples)
 
 
 def ledger_file(home: Path, policy: Policy) -> Path:

@@ -64,6 +64,9 @@ def compared(
     if not isinstance(recording.simulation, Simulation):
         figure = main_figure(_seen(rounds), recording.simulation.app.stop)
         return Comparison(figure, (), "There is no comparison: the rows are at the sites.")
+    if recording.simulation.app.strategy.examples.private:
+        figure = main_figure(_seen(rounds), recording.simulation.app.stop)
+        return Comparison(figure, (), "There is no comparison: training alone would spend privacy that is not told.")
     sites, seconds = len(recording.simulation.held), sum(event["seconds"] for event in rounds)
     if wanted is False or (wanted is None and (sites > MANY_SITES or seconds > LONG_S)):
         figure = main_figure(_seen(rounds), recording.simulation.app.stop)

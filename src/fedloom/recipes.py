@@ -5,6 +5,7 @@ drawn uniformly, a fraction that part of them.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from .aggregate import GeometricMedian, Krum, Mean, Median, TrimmedMean
 from .core.parts import Optimizer, Selector
@@ -12,7 +13,7 @@ from .core.strategy import Strategy
 from .core.tree import Tree
 from .core.weights import ByExamples, Equal
 from .gather import Plain
-from .local import AtHome, Prox, Scaffold, Sgd
+from .local import AtHome, DpSgd, Prox, Scaffold, Sgd
 from .local.scaffold import CONTROL
 from .optimize import Adagrad, Adam, Momentum, PerBlock, Step, Yogi
 from .schedule import Buffered, Sync
@@ -248,7 +249,34 @@ def dp_fedavg(
     )
 
 
+def dp_sgd_fedavg(
+    sgd: Sgd = Sgd(),
+    *,
+    cohort: Cohort = None,
+    lot: int | float | None = None,
+    clip: float = 1.0,
+    noise_multiplier: float = 1.0,
+    delta: float = 1e-5,
+    seeded: bool = False,
+) -> Strategy:
+    """Example-level differential privacy at each site: Abadi et al., CCS 2016 (arXiv 1607.00133v2), Algorithm 1.
+
+    FedAvg whose clients descend by DP-SGD: `lot` examples at a time on average (a number, or a fraction of each
+    client's; by default `sgd`'s batch_size), every example's gradient at most `clip` long, noise of `noise_multiplier ·
+    clip` on each sum. Epsilon is told at `delta`, for each site by itself. Equal weights.
+
+    >>> dp_sgd_fedavg(sgd(0.5, epochs=2), lot=0.25).local.lots(200)
+    Lots(rate=0.25, steps=8, expected=50.0)
+    """
+    drawn = lot if lot is not None else sgd.batch_size or 1.0
+    how: dict[str, Any] = {
+        name: getattr(sgd, name) for name in ("epochs", "steps", "optimizer", "weight_decay", "rate")
+    }
+    local = DpSgd(lot=drawn, clip=clip, noise_multiplier=noise_multiplier, delta=delta, seeded=seeded, **how)
+    return replace(fedavg(cohort=cohort), local=local, weights=Equal())
+
+
 RECIPES = (
     *(fedavg, fedsgd, fedavgm, fedprox, scaffold, fedadam, fedyogi, fedadagrad, fedbn, fedbuff, fedasync),
-    *(median, trimmed_mean, krum, multi_krum, geometric_median, dp_fedavg),
+    *(median, trimmed_mean, krum, multi_krum, geometric_median, dp_fedavg, dp_sgd_fedavg),
 )

@@ -97,6 +97,7 @@ class DataTable(Strict):
     test_path: str | None = None
     delimiter: str = ","
     holdout: float | None = Field(None, ge=0, lt=1)
+    scaling: Literal["measured", "range"] = "measured"
     partition: str | Table | None = None
     label: Table | None = None
     columns: dict[str, Table] = {}
@@ -125,6 +126,7 @@ class ColumnTable(Strict):
     unseen: Literal["error", "ignore"] = "error"
     range: tuple[float, float] | None = None
     missing_values: list[str] = [""]
+    scaling: Literal["measured", "range"] = "measured"
 
 
 class StrategyTable(Strict):
@@ -359,6 +361,8 @@ def _data(table: Table, clients: int | None, folder: Path, where: str) -> Data:
     where = f"{where}: data"
     found: DataTable = checked(DataTable, table, where)
     source = _source(found, folder, where)
+    if found.scaling == "range":
+        source = _ranged(source, where)
     holdout = found.holdout if found.holdout is not None else (0.0 if _has_test(source) else 0.2)
     return Data(source=source, partition=_partition(found, clients, where), holdout=holdout)
 
@@ -415,6 +419,12 @@ def _source(found: DataTable, folder: Path, where: str) -> Source:
     return Parquet(path, _schema(found, where), test)
 
 
+def _ranged(source: Source, where: str) -> Source:
+    if not isinstance(source, Csv | Parquet):
+        raise ConfigError(f"{where}: 'scaling' is for the columns of a table; this source has none.")
+    return replace(source, schema=source.schema.ranged())
+
+
 def _beside(folder: Path, path: str) -> str:
     return path if path.startswith("$") else str(folder / Path(path).expanduser())
 
@@ -445,4 +455,5 @@ def _column(name: str, table: Table, where: str) -> Column:
         found.unseen,
         found.range,
         tuple(found.missing_values),
+        found.scaling,
     )

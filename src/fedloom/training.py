@@ -17,7 +17,7 @@ from .core.state import State
 from .core.strategy import Terms
 from .core.task import Evaluate, Evaluated, Fault, Federation, ask_all
 from .core.tree import Tree
-from .privacy import gate
+from .privacy import examples, gate
 from .privacy.accountant import Guarantee
 from .stop import Verdict
 
@@ -65,6 +65,8 @@ class Training:
     def first(self) -> State:
         """Return the state before round 1; raises `ConfigError` if the members are too few for what is claimed."""
         app, initial = self.app, self.model.init(stream(self.app.seed, "init"))
+        if app.strategy.examples.private:
+            examples.meets(app.strategy.examples, self.federation.members(), app.stop.epsilon)
         gate.meets(app.strategy, self._members, app.stop.epsilon)
         return self.priced(app.strategy.first(self.terms, initial, app.seed))
 
@@ -77,6 +79,8 @@ class Training:
 
         Raises `RunError` if members have come or gone on whose number the cost depends.
         """
+        if self.app.strategy.examples.private:
+            return examples.guarantee(self.app.strategy.examples, rounds, self.federation.members())
         strategy, now = self.app.strategy, len(self.federation.members())
         if strategy.private and now != self._members and gate.depends_on_members(strategy):
             raise RunError(
@@ -88,7 +92,9 @@ class Training:
     def priced(self, state: State) -> State:
         """Return the state with the privacy that its rounds have spent."""
         cost = self.guarantee(state.round)
-        return state if cost is None else state.but(epsilon=cost.epsilon, delta=cost.delta)
+        if cost is None:
+            return state
+        return state.but(epsilon=cost.epsilon, delta=cost.delta, epsilons=dict(cost.sites))
 
     def _exhausted(self, round: int) -> Verdict | None:
         if self.app.stop.epsilon is None:

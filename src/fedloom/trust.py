@@ -22,7 +22,9 @@ def trust(strategy: Strategy, cost: Guarantee | None = None) -> str:
     True
     """
     sentences = ["Rows never leave a site."]
-    if not strategy.gather.hides:
+    if not strategy.gather.hides and strategy.examples.private:
+        sentences.append("The coordinator sees every client's update by itself, and no training metrics.")
+    elif not strategy.gather.hides:
         sentences.append(
             "The coordinator sees every client's update by itself, and its metrics; from updates, parts of the "
             "training rows can sometimes be reconstructed, so everybody must trust the coordinator not to try."
@@ -67,6 +69,22 @@ def _graph(strategy: Strategy) -> str:
     )
 
 
+def _by_example(strategy: Strategy, cost: Guarantee | None) -> str:
+    """Say what noise of the sites' own limits, and what it does not."""
+    if not strategy.examples.private:
+        return "Gradients of single examples are noised from a seed, for tests, so nothing is claimed (ε = ∞)."
+    told = (
+        "What can be found of one training row in updates and shared models is limited by example-level differential "
+        "privacy: each site clips every example's gradient and adds noise itself, before anything leaves it. A person "
+        "with several rows is protected less, and what a whole site's rows have in common is not hidden. Figures on "
+        "rows that a site holds out are told as they are."
+    )
+    if cost is None:
+        return f"{told} Each site's ε follows from how many rows it has."
+    doubts = "".join(f" Warning: {warning}" for warning in cost.warnings)
+    return f"{told} At the worst site {cost.sentence()}{doubts}"
+
+
 def spent(cost: Guarantee | None) -> str:
     """Return what a report says was spent; never blank.
 
@@ -77,15 +95,19 @@ def spent(cost: Guarantee | None) -> str:
         return EPSILON
     check = "" if cost.cross_check is None else f"; by RDP {cost.cross_check:.3g}"
     doubts = "".join(f" Warning: {warning}" for warning in cost.warnings)
+    sites = "".join(f" {site} {epsilon:.3g}" for site, epsilon in cost.sites.items())
+    by_site = f" By site:{sites}." if sites else ""
     return (
         f"{cost.epsilon:.3g} at δ = {cost.delta:g} after {cost.rounds} rounds: {cost.adjacency}; unit: {cost.unit}; "
         f"{cost.sampling}; {cost.mechanism}; {cost.accountant}{check}; covers {cost.covers}; against "
-        f"{cost.against}.{doubts}"
+        f"{cost.against}.{by_site}{doubts}"
     )
 
 
 def _traces(strategy: Strategy, cost: Guarantee | None) -> str:
     """Say what can be found of somebody's rows in the shared models."""
+    if strategy.examples != NOT_PRIVATE:
+        return _by_example(strategy, cost)
     told = "A client sees the shared model of every round, and could look in it for traces of others' rows: "
     if strategy.event == NOT_PRIVATE:
         return f"{told}nothing is differentially private here (ε = ∞)."

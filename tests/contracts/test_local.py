@@ -12,7 +12,7 @@ from fedloom.aggregate import Mean
 from fedloom.core.parts import DpEvent, Examples, Split
 from fedloom.core.rng import stream
 from fedloom.core.weights import Equal
-from fedloom.local import AtHome, Custom, Prox, Scaffold, Sgd
+from fedloom.local import AtHome, Custom, DpSgd, Prox, Scaffold, Sgd
 from fedloom.optimize import Adam, Cosine, Momentum, Step
 from fedloom.recipes import fedavg
 from fedloom.schedule import Sync
@@ -33,6 +33,8 @@ LOCALS = [
     AtHome(local=Sgd(), leaves=("*bias",)),
     AtHome(local=Prox(mu=0.1), leaves=("*weight",)),
     Custom(function=towards_zero),
+    DpSgd(lot=0.5, clip=1.0, noise_multiplier=0.5, delta=1e-3, seeded=True),
+    DpSgd(lot=5, steps=2, clip=1.0, noise_multiplier=0.5, delta=1e-3, optimizer=Momentum(0.1), seeded=True),
 ]
 MODELS = {"numpy": lambda: logistic(4), "torch": lambda: torch_model(mlp((4,), 2, hidden=(3,)))}
 SPLIT = classification()["site0"]

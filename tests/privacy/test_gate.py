@@ -85,7 +85,7 @@ STRATEGIES = {
         {"local": fedloom.Scaffold(), "aggregate": fedloom.Mean(over={"control": "members"}, expected=0.5)},
         "Scaffold averages blocks over the roster, whose noise is not accounted for; take sgd or fedprox.",
     ),
-    "two claims": ({"local": LocallyNoised()}, "several parts add noise, and their sum is not accounted for"),
+    "two claims": ({"local": LocallyNoised()}, "two units that do not add up; leave one of them out"),
     "an unknown mechanism": (
         {"stages": (Diverse(clip=1.0, noise_multiplier=1.0, delta=1e-5),)},
         "does not know what 'gdp-clt' costs",

@@ -97,6 +97,12 @@ class LinearModel:
         """Return what trains K clients at once."""
         return LinearStack(self)
 
+    def clipping(self) -> "LinearStack":
+        """Return what clips gradients by example; a penalty belongs to none."""
+        if self.l2:
+            raise ConfigError("a penalty 'l2' belongs to no example; set weight_decay of the local work instead.")
+        return LinearStack(self)
+
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return "weight" and "bias", as `torch.nn.Linear` names and shapes them."""
         return self.layout.unpack(np.array(vector, self.dtype))
@@ -137,20 +143,37 @@ class LinearStack:
 
     def grad(self, x: Array, batch: Batch) -> Gradient:
         """Return the clients' mean gradients (K, P) and Σ losses (K,)."""
+        inputs, weights, losses, slope = self._pass(x, batch)
+        share = weights / weights.sum(axis=1, keepdims=True)
+        gradient = self._summed(slope * share[:, :, None], inputs)
+        cut = self.model.inputs * self.model.outputs
+        gradient[:, :cut] += self.model.l2 * x[:, :cut]
+        return Gradient(gradient, (losses * weights).sum(axis=1, dtype=np.float64), x[:, :0])
+
+    def clipped(self, x: Array, batch: Batch, clip: float, seed: int) -> Array:
+        """Return Σ weight·g·min(1, clip/‖g‖) (K, P); an example's ‖g‖² is ‖slope‖²·(‖input‖² + 1)."""
+        inputs, weights, _, slope = self._pass(x, batch)
+        norms = np.sqrt(np.square(slope).sum(axis=2) * (np.square(inputs).sum(axis=2) + 1))
+        return self._summed(slope * (weights * clip / np.maximum(norms, clip))[:, :, None], inputs)
+
+    def _pass(self, x: Array, batch: Batch) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return inputs (K, B, d), weights and losses (K, B), and ∂loss/∂outputs (K, B, o) of each example."""
         model, clients, size = self.model, len(x), np.shape(batch.targets)[1]
         inputs = np.asarray(batch.inputs, model.dtype).reshape(clients, size, model.inputs)
         cut = model.inputs * model.outputs
-        weight, gradient = x[:, :cut].reshape(clients, model.outputs, model.inputs), np.empty_like(x)
+        weight = x[:, :cut].reshape(clients, model.outputs, model.inputs)
         with np.errstate(invalid="ignore", over="ignore"):
             outputs = inputs @ weight.transpose(0, 2, 1) + x[:, None, cut:]
             flat, truth = outputs.reshape(clients * size, model.outputs), np.reshape(batch.targets, clients * size)
-            weights = np.asarray(batch.weights, model.dtype)
-            losses = LOSSES[model.loss].each(flat, truth).reshape(clients, size) * weights
-            share = weights / weights.sum(axis=1, keepdims=True)
-            slope = _SLOPES[model.loss](flat, truth).reshape(outputs.shape) * share[:, :, None]
-            slopes = slope.transpose(0, 2, 1) @ inputs + model.l2 * weight
-        gradient[:, :cut], gradient[:, cut:] = slopes.reshape(clients, cut), slope.sum(axis=1)
-        return Gradient(gradient, losses.sum(axis=1, dtype=np.float64), x[:, :0])
+            losses = LOSSES[model.loss].each(flat, truth).reshape(clients, size)
+            slope = _SLOPES[model.loss](flat, truth).reshape(outputs.shape)
+        return inputs, np.asarray(batch.weights, model.dtype), losses, slope
+
+    def _summed(self, slope: Floats, inputs: Floats) -> Floats:
+        """Return Σ of the examples' gradients, (K, P)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            weights, biases = slope.transpose(0, 2, 1) @ inputs, slope.sum(axis=1)
+        return np.concatenate([weights.reshape(len(slope), -1), biases], axis=1)
 
     def descend(self, x: Array, batch: Batch, rate: float) -> Array:
         """Take a plain step in place and return Σ losses (K,)."""

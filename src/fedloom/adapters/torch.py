@@ -10,7 +10,7 @@ import numpy as np
 from ..core.errors import ConfigError, MissingExtra
 from ..core.layout import Array, Layout, Vector
 from ..core.metrics import Metrics, total
-from ..core.parts import Examples, Gradient
+from ..core.parts import Clipping, Examples, Gradient
 from ..core.rng import Streams
 
 try:
@@ -20,9 +20,11 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("a torch model needs PyTorch: pip install 'fedloom[torch]'") from error
 
+from .torch_clipped import unclippable
 from .torch_device import TorchResident
 from .torch_flat import Flat, flatten, to_numpy, values_of
-from .torch_objective import Objective, PerExample, inputs_like, wide
+from .torch_objective import Objective, PerExample, inputs_like, seeded, wide
+from .torch_opacus import by_opacus, recurrent
 from .torch_stacked import TorchStack, chain, flattens, unstackable
 
 EVALUATE_BATCH = 1024  # examples
@@ -106,12 +108,25 @@ class TorchModel:
         why = unstackable(self.module, self.objective)
         if why:
             raise ConfigError(f"this module cannot be vectorised: {why} Take the engine pool.")
-        module, layers = deepcopy(self.module).train(), chain(self.module, self.layout)
-        return TorchStack(module, self.objective, self.layout, layers, self.device, flattens(module))
+        return self._stacked()
 
     def resident(self) -> TorchResident:
         """Return a stack that keeps rows, vectors and sums on the model's device; refuses what `stack` refuses."""
         return TorchResident(self.stack())
+
+    def clipping(self) -> Clipping:
+        """Return what clips gradients by example; raises `ConfigError` for a module that mixes them, by name."""
+        why = unclippable(self.module)
+        if why:
+            raise ConfigError(f"gradients of single examples cannot be had: {why}")
+        if recurrent(self.module):
+            return by_opacus(self.module, self.objective, self.layout, self.device)
+        return self._stacked()
+
+    def _stacked(self) -> TorchStack:
+        module, layers = deepcopy(self.module).train(), chain(self.module, self.layout)
+        known = isinstance(self.objective.loss, str)
+        return TorchStack(module, self.objective, self.layout, layers if known else (), self.device, flattens(module))
 
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return the whole state dictionary as NumPy: frozen and tied parameters and integer buffers too."""
@@ -123,7 +138,7 @@ class TorchModel:
         flat.grads.zero_()
         if n == 0:
             return Gradient(flat.grads, 0.0, flat.buffers)
-        _seed(streams.integer("torch"), flat.values)
+        seeded(streams.integer("torch"), flat.values)
         if not flat.module.training:
             flat.module.train()
         inputs, targets = self._inputs(batch.inputs), self.objective.targets(batch.targets, flat.values)
@@ -212,13 +227,6 @@ def _build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"the factory must return a torch.nn.Module, got {type(module).__name__}.")
     return module
-
-
-def _seed(seed: int, like: Tensor) -> None:
-    torch.default_generator.manual_seed(seed)
-    if like.is_cuda:
-        with torch.cuda.device(like.device):
-            torch.cuda.manual_seed(seed)
 
 
 def _slices(n: int) -> list[slice]:

@@ -51,6 +51,10 @@ class TorchResident:
         """Move x by -rate·gradient in place; return Σ losses (K,)."""
         return self.stack.descend(x, batch, rate)
 
+    def clipped(self, x: Tensor, batch: Batch, clip: float, seed: int) -> Tensor:
+        """Return Σ weight·g·min(1, clip/‖g‖) (K, P) over single examples' gradients."""
+        return self.stack.clipped(x, batch, clip, seed)
+
     def put(self, examples: Examples) -> Examples:
         """Return the examples on the device: inputs in the module's dtype, targets in the loss's."""
         like = self._like()

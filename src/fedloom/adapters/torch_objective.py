@@ -61,15 +61,15 @@ class Objective:
         """Return the mean loss, to differentiate."""
         if isinstance(self.loss, str):
             return _MEANS[self.loss](outputs, targets)
-        return _each(self.loss, "the loss", outputs, targets).mean()
+        return single(self.loss, "the loss", outputs, targets).mean()
 
     def measure(self, outputs: Tensor, targets: Tensor) -> Metrics:
         """Return sums over the examples, in float64."""
-        further = {name: _sum(_each(metric, name, outputs, targets)) for name, metric in self.metrics.items()}
+        further = {name: _sum(single(metric, name, outputs, targets)) for name, metric in self.metrics.items()}
         if isinstance(self.loss, str):
             found = named(self.loss).metrics(wide(outputs), targets.cpu().numpy()).sums
         else:
-            found = {"examples": len(targets), "loss": _sum(_each(self.loss, "the loss", outputs, targets))}
+            found = {"examples": len(targets), "loss": _sum(single(self.loss, "the loss", outputs, targets))}
         return Metrics({**found, **further})
 
 
@@ -88,6 +88,14 @@ def inputs_like(inputs: Any, like: Tensor) -> Tensor:
     return tensor.to(like.device, tensor.dtype if whole else like.dtype)
 
 
+def seeded(seed: int, like: Tensor) -> None:
+    """Seed torch's own generator, from which modules such as dropout draw."""
+    torch.default_generator.manual_seed(seed)
+    if like.is_cuda:
+        with torch.cuda.device(like.device):
+            torch.cuda.manual_seed(seed)
+
+
 def wide(outputs: Tensor) -> Any:
     """Return NumPy float64."""
     return outputs.detach().to("cpu", torch.float64).numpy()
@@ -97,7 +105,8 @@ def _sum(values: Tensor) -> float:
     return values.sum(dtype=torch.float64).item()
 
 
-def _each(function: PerExample, name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+def single(function: PerExample, name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return what somebody's own function says of each example (n,); raises `ConfigError` for another shape."""
     found = function(outputs, targets)
     if not isinstance(found, Tensor) or found.shape != targets.shape[:1]:
         received = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

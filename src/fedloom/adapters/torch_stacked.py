@@ -18,9 +18,9 @@ from torch.nn import functional
 from ..core.layout import Layout
 from ..core.parts import Batch, Gradient
 from .losses import check_classes, check_values
-from .torch_objective import Objective, as_tensor, inputs_like
+from .torch_objective import Objective, as_tensor, inputs_like, seeded, single
 
-_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _RUNNING = (nn.modules.batchnorm._NormBase,)
 
 
@@ -45,7 +45,7 @@ def unstackable(module: nn.Module, objective: Objective) -> str:
             return f"{type(part).__name__} ({name or 'the module'}) keeps running statistics of one client at a time."
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             return f"{type(part).__name__} ({name or 'the module'}) mixes a batch's examples, and so its padding."
-        if isinstance(part, _RANDOM) and part.p > 0:
+        if isinstance(part, RANDOM) and part.p > 0:
             return f"{type(part).__name__} ({name or 'the module'}) draws other random numbers in a batch of clients."
     if next(module.buffers(), None) is not None:
         return "the module has buffers, which one batch cannot keep apart by client."
@@ -185,22 +185,27 @@ def losses(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tens
         outputs: (K, B, o); targets: (K, B), or for "mse" also (K, B, o); weights: (K, B), 1 for an example and 0 for
             padding.
     """
-    _check(objective, outputs.shape[1:], targets.shape[1:])
     share = (weights / weights.sum(1, keepdim=True)).unsqueeze(2)
+    each, slope = slopes(objective, outputs, targets)
+    return (each * weights).sum(1), slope.mul_(share)
+
+
+def slopes(objective: Objective, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return every example's loss (K, B) and ∂loss/∂outputs (K, B, o), of a named loss."""
+    _check(objective, outputs.shape[1:], targets.shape[1:])
     if objective.loss == "cross_entropy":
         logs = functional.log_softmax(outputs, 2)
         at = targets.unsqueeze(2)
         each = -logs.gather(2, at).squeeze(2)
         slope = logs.exp_()
         slope.scatter_add_(2, at, torch.full_like(at, -1, dtype=outputs.dtype))
-    elif objective.loss == "binary_cross_entropy":
+        return each, slope
+    if objective.loss == "binary_cross_entropy":
         truth = targets.reshape(outputs.shape)
         each = functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none").mean(2)
-        slope = (outputs.sigmoid() - truth).div_(outputs.shape[2])
-    else:
-        away = outputs - targets.reshape(outputs.shape)
-        each, slope = (away * away).mean(2), away.mul(2 / outputs.shape[2])
-    return (each * weights).sum(1), slope.mul_(share)
+        return each, (outputs.sigmoid() - truth).div_(outputs.shape[2])
+    away = outputs - targets.reshape(outputs.shape)
+    return (away * away).mean(2), away.mul(2 / outputs.shape[2])
 
 
 def _general(module: nn.Module, objective: Objective) -> Callable[..., tuple[Any, Any]]:
@@ -208,13 +213,16 @@ def _general(module: nn.Module, objective: Objective) -> Callable[..., tuple[Any
 
     def mean(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor, weights: Tensor) -> Any:
         outputs = functional_call(module, parameters, (inputs,))
-        total = (_each(objective, outputs, targets) * weights).sum()
+        total = (each_loss(objective, outputs, targets) * weights).sum()
         return total / weights.sum(), total
 
     return vmap(grad_and_value(mean, has_aux=True))
 
 
-def _each(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+def each_loss(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the examples' losses (n,), to differentiate."""
+    if not isinstance(objective.loss, str):
+        return single(objective.loss, "the loss", outputs, targets)
     _check(objective, outputs.shape, targets.shape)
     if objective.loss == "cross_entropy":
         return functional.cross_entropy(outputs, targets, reduction="none")
@@ -287,11 +295,23 @@ class TorchStack:
         x.sub_(found.vector, alpha=rate)
         return found.loss
 
+    def clipped(self, x: Tensor, batch: Batch, clip: float, seed: int) -> Tensor:
+        """Return Σ weight·g·min(1, clip/‖g‖) (K, P) over single examples' gradients."""
+        from . import torch_clipped as by_example
+
+        inputs, targets, weights = self.tensors(x, batch)
+        if self._direct(batch):
+            with torch.no_grad():
+                return by_example.direct(self.layers, self.objective, x, (inputs.flatten(2), targets, weights), clip)
+        seeded(seed, x)
+        each = by_example.general(self.module, self.objective, self.layout)
+        return by_example.one_by_one(each, x, (inputs.clone(), targets, weights), clip)
+
     def _direct(self, batch: Batch) -> bool:
         return bool(self.layers) and (self.flattens or np.ndim(batch.inputs) == 3)
 
     def _pass(self, x: Tensor, batch: Batch, take: Take) -> Any:
-        inputs, targets, weights = self._tensors(x, batch)
+        inputs, targets, weights = self.tensors(x, batch)
         with torch.no_grad():
             seen = forward(self.layers, x, inputs.flatten(2))
             lost, slope = losses(self.objective, seen[-1], targets, weights)
@@ -299,7 +319,7 @@ class TorchStack:
         return lost.double()
 
     def _general(self, x: Tensor, batch: Batch) -> Gradient:
-        inputs, targets, weights = self._tensors(x, batch)
+        inputs, targets, weights = self.tensors(x, batch)
         parts = zip(self.layout.leaves, self.layout.offsets, strict=False)
         named = {leaf.name: x[:, at : at + leaf.size].view(len(x), *leaf.shape) for leaf, at in parts}
         copied = inputs.clone()  # a module may write into it
@@ -307,6 +327,7 @@ class TorchStack:
         vector = torch.cat([gradients[leaf.name].reshape(len(x), -1) for leaf in self.layout.leaves], 1)
         return Gradient(vector, lost.detach().double(), x[:, :0])
 
-    def _tensors(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs, targets and weights where x is, in the types that module and loss take."""
         inputs, targets = inputs_like(batch.inputs, x), self.objective.targets(batch.targets, x)
         return inputs, targets, as_tensor(batch.weights).to(x.device, x.dtype)

@@ -78,4 +78,8 @@ def _said(state: State, recording: Recording) -> str:
 
 def _epsilon(state: State) -> str:
     """Return what was spent, where something is claimed; ε = ∞ was said before round 1."""
-    return "" if state.delta is None else f"ε {state.epsilon:.3g} at δ {state.delta:g}"
+    if state.delta is None:
+        return ""
+    least = min(state.epsilons.values(), default=state.epsilon)
+    several = f"{least:.3g} to " if f"{least:.3g}" != f"{state.epsilon:.3g}" else ""
+    return f"ε {several}{state.epsilon:.3g} at δ {state.delta:g}"

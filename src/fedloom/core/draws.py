@@ -20,7 +20,7 @@ def uniform(size: int, streams: Streams | None) -> Values:
     """
     if streams is not None:
         return streams("uniform").random(size)
-    return (np.frombuffer(os.urandom(8 * size), np.uint64) >> np.uint64(11)) * _ULP
+    return (np.frombuffer(os.urandom(8 * size), np.uint64) >> np.uint64(11)).astype(np.float64) * _ULP
 
 
 def gaussian(size: int, streams: Streams | None) -> Values:

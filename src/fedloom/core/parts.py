@@ -98,8 +98,8 @@ class Batch:
     weights: Array
 
 
-class Stack(Protocol):
-    """K clients of one model through one batched pass; x has shape `(K, P)` and is written in place."""
+class Clipping(Protocol):
+    """K clients of one model whose gradients are clipped example by example; x has shape `(K, P)`."""
 
     def load(self, vectors: Vector, clients: int) -> Array:
         """Return x: one vector `(P,)` for all, or one for each `(K, P)`, copied into the stack's array type."""
@@ -112,6 +112,17 @@ class Stack(Protocol):
     def moved(self, x: Array, start: Vector) -> Array:
         """Return x - start, in x's memory; `start` as `load` takes it. NumPy, unless the stack is `Resident`."""
         ...
+
+    def clipped(self, x: Array, batch: Batch, clip: float, seed: int) -> Array:
+        """Return Σ weight·g·min(1, clip/‖g‖₂) over each client's examples, `(K, P)`; g is one example's gradient.
+
+        Weights may be any; what weighs nothing is not seen. `seed` is of a module's own randomness.
+        """
+        ...
+
+
+class Stack(Clipping, Protocol):
+    """K clients of one model through one batched pass; x has shape `(K, P)` and is written in place."""
 
     def grad(self, x: Array, batch: Batch) -> Gradient:
         """Return mean gradients `(K, P)`, and Σ losses `(K,)`."""
@@ -189,6 +200,10 @@ class Model(Protocol):
         """Return what trains K clients at once; raises `ConfigError` that says what keeps this model from it."""
         ...
 
+    def clipping(self) -> Clipping:
+        """Return what clips gradients by example; raises `ConfigError` that says what keeps this model from it."""
+        ...
+
     def export(self, vector: Vector) -> dict[str, Array]:
         """Return the arrays of a model file, by the names that the framework's own loader expects."""
         ...
@@ -221,6 +236,7 @@ class DpEvent:
 
 NOT_PRIVATE = DpEvent()
 SEEDED = DpEvent("noise from a seed, for tests")
+EXAMPLES = "examples"  # the kind of a mechanism on lots of each client's own examples; its values are `lots`' settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +303,7 @@ class Local(Protocol[M]):
         ...
 
     def event(self) -> DpEvent:
-        """Describe example-level privacy."""
+        """Describe example-level privacy, apart from how many examples there are: each client accounts for its own."""
         ...
 
 

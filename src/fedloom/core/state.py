@@ -67,6 +67,7 @@ class State:
         central: are the pooled figures of the source's test part, not of the sites' held-out rows?
         status: "running", or how the run ended; `reason` is a sentence.
         epsilon, delta: differential privacy spent so far; infinity and None where nothing is claimed.
+        epsilons: epsilon by site, where each accounts for its own examples.
     """
 
     seed: int
@@ -86,6 +87,7 @@ class State:
     reason: str = ""
     epsilon: float = math.inf
     delta: float | None = None
+    epsilons: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Say where the run stands, without its arrays."""

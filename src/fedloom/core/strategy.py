@@ -64,6 +64,11 @@ class Strategy:
         self.schedule.fits(self)
 
     def _noise_fits(self) -> None:
+        if self.private and self.examples.private:
+            raise StrategyError(
+                f"{_name(self.local)} claims privacy for single examples and {_name(self.stages[-1])} for whole "
+                f"clients: two units that do not add up; leave one of them out."
+            )
         noisy = [_name(stage) for stage in self.stages if stage.event() != NOT_PRIVATE]
         if not noisy:
             return
@@ -82,9 +87,8 @@ class Strategy:
 
     @property
     def mechanism(self) -> DpEvent:
-        """What one answer releases about its client: the mechanisms of the parts, whoever knows that it was asked."""
-        parts = (self.local.event(), *(stage.event() for stage in self.stages))
-        found = [event for event in parts if event != NOT_PRIVATE]
+        """What one answer releases about its client: the stages' mechanisms, whoever knows that it was asked."""
+        found = [event for event in (stage.event() for stage in self.stages) if event != NOT_PRIVATE]
         if len(found) > 1:
             return DpEvent("composed", inner=tuple(found))
         return found[0] if found else NOT_PRIVATE
@@ -96,13 +100,18 @@ class Strategy:
         return mechanism if mechanism == NOT_PRIVATE else self.select.event(mechanism)
 
     @property
+    def examples(self) -> DpEvent:
+        """What local work does for single examples, at each client by itself."""
+        return self.local.event()
+
+    @property
     def noisy(self) -> bool:
         """Is noise added, whether or not anything is claimed for it? Then an empty sum is a release like any other."""
         return self.event != NOT_PRIVATE
 
     @property
     def private(self) -> bool:
-        """Is differential privacy claimed?"""
+        """Is differential privacy claimed for clients?"""
         return self.event.private
 
     @property

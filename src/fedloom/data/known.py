@@ -13,18 +13,19 @@ def heart_disease() -> Csv:
     """UCI Heart Disease (Detrano et al., 1989): 920 patients of four hospitals, column `site`; is there disease?
 
     Nine columns that all four hospitals recorded. `chol` is left out (never measured at one hospital), as are
-    `slope`, `ca` and `thal` (mostly missing at three). A resting blood pressure of 0 means missing.
+    `slope`, `ca` and `thal` (mostly missing at three). A resting blood pressure of 0 means missing. Ranges are what a
+    living adult can have, in years, mmHg, beats a minute and mm.
     """
     features = (
         Column("age", range=(0, 120)),
         Column("sex", "categorical", ("0", "1")),
         Column("cp", "categorical", ("1", "2", "3", "4")),
-        Column("trestbps", missing="mean", missing_values=("", "0")),
+        Column("trestbps", missing="mean", range=(60, 240), missing_values=("", "0")),
         Column("fbs", "categorical", ("0", "1"), missing="other"),
         Column("restecg", "categorical", ("0", "1", "2"), missing="other"),
-        Column("thalach", missing="mean"),
+        Column("thalach", missing="mean", range=(40, 220)),
         Column("exang", "categorical", ("0", "1"), missing="other"),
-        Column("oldpeak", missing="mean"),
+        Column("oldpeak", missing="mean", range=(-5, 10)),
     )
     schema = Schema(features, "disease", classes=("0", "1"))
     return Csv(f"{FOLDER}/heart_disease/heart_disease.csv.gz", schema)

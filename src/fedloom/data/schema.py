@@ -6,7 +6,7 @@ together (`standardise`). Cells are compared as text, numbers in their shortest 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import accumulate
@@ -86,6 +86,8 @@ class Column:
         indicator: numeric with "mean" only: one more input that is 1 where the cell was missing.
         unseen: what an undeclared category does: "error", or "ignore" (all of the column's inputs are 0).
         range: numeric only: smallest and largest sane value, in the column's unit; beyond it, the file is refused.
+        scaling: numeric only: "measured", as above; or "range": the middle of its range becomes 0 and the ends -1 and
+            1, so that nothing has to be measured at sites; a missing cell becomes the middle.
         missing_values: cells that mean "missing"; `("", "0")` where a zero was never measured.
 
     >>> Column("cp", "categorical", categories=("1", "2")).inputs
@@ -102,6 +104,7 @@ class Column:
     unseen: Literal["error", "ignore"] = "error"
     range: tuple[float, float] | None = None
     missing_values: tuple[str, ...] = ("",)
+    scaling: Literal["measured", "range"] = "measured"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(plain(text) for text in self.categories))
@@ -122,6 +125,11 @@ class Column:
             (len(set(self.categories)) == len(self.categories), f"a category is twice in {self.categories}."),
             (not self.indicator or self.missing == "mean", 'indicator needs missing = "mean".'),
             (numeric or self.range is None, "only a numeric column has a range."),
+            (self.scaling in ("measured", "range"), f'scaling must be "measured" or "range", got {self.scaling!r}.'),
+            (
+                self.scaling == "measured" or self.range is not None,
+                'scaling = "range" needs a numeric column\'s range.',
+            ),
             (self.range is None or self.range[0] < self.range[1], f"range must be (low, high), got {self.range}."),
         )
         return next((sentence for holds, sentence in rules if not holds), "")
@@ -219,5 +227,14 @@ class Schema:
 
     @cached_property
     def numeric(self) -> tuple[str, ...]:
-        """Names of the numeric features, in order."""
-        return tuple(column.name for column in self.features if column.kind == "numeric")
+        """Names of the numeric features whose mean and scale sites measure together, in order."""
+        return tuple(c.name for c in self.features if c.kind == "numeric" and c.scaling == "measured")
+
+    def ranged(self) -> "Schema":
+        """Return the same schema with every numeric feature scaled by its range; raises `ConfigError` without one.
+
+        >>> Schema((Column("age", range=(0, 100)),), "sick", classes=("no", "yes")).ranged().numeric
+        ()
+        """
+        features = (replace(c, scaling="range") if c.kind == "numeric" else c for c in self.features)
+        return replace(self, features=tuple(features))

@@ -112,7 +112,7 @@ class Table:
                 seen = np.flatnonzero(values >= 0)
                 part[seen, values[seen]] = 1
             else:
-                part[:, 0] = _standardised(values, column.name, statistics)
+                part[:, 0] = _standardised(values, column, statistics)
                 part[:, 1:] = np.isnan(values)[:, None]
             begin += width
         return encoded
@@ -242,7 +242,11 @@ def _number(cell: str) -> float:
     return value
 
 
-def _standardised(values: NDArray[Any], name: str, statistics: Mapping[str, Any]) -> NDArray[Any]:
+def _standardised(values: NDArray[Any], column: Column, statistics: Mapping[str, Any]) -> NDArray[Any]:
+    name = column.name
+    if column.scaling == "range" and column.range is not None:
+        low, high = column.range
+        return np.where(np.isnan(values), 0.0, (values - (low + high) / 2) / ((high - low) / 2))
     if name not in statistics:
         raise DataError(f"column {name!r}: no mean and scale are known; the schema here is not the one of the run.")
     found = (values - statistics[name]["mean"]) / statistics[name]["scale"]

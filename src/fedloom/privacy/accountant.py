@@ -6,9 +6,9 @@ where only it is known. What is not understood is refused; what is not protected
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -38,6 +38,7 @@ class Guarantee:
         accountant: name and version of what computed it.
         cross_check: epsilon by the other accountant, at least as large up to rounding; None where it has none.
         warnings: sentences about what is doubtful.
+        sites: epsilon by site, where each accounts for its own examples; `epsilon` is the largest.
     """
 
     epsilon: float
@@ -52,10 +53,13 @@ class Guarantee:
     accountant: str
     cross_check: float | None
     warnings: tuple[str, ...] = ()
+    sites: Mapping[str, float] = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
         """Return all of it as JSON can hold it."""
-        return asdict(self) | {"epsilon": told(self.epsilon), "warnings": list(self.warnings)}
+        said = asdict(self) | {"epsilon": told(self.epsilon), "warnings": list(self.warnings)}
+        sites = {name: told(epsilon) for name, epsilon in said.pop("sites").items()}
+        return said | ({"sites": sites} if sites else {})
 
     def sentence(self) -> str:
         """Return it in words."""
@@ -217,7 +221,7 @@ def pld_epsilon(single: Any, rounds: int, delta: float) -> float:
     return float(losses(single).self_compose(rounds).get_epsilon_for_delta(delta))
 
 
-@lru_cache(4)
+@lru_cache(64)
 def losses(single: Any, interval: float = 1e-4) -> Any:
     """Return one release's privacy loss distribution; it takes longer than to compose it, so it is kept for all rounds.
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import RecordError
 from ..core.parts import DpEvent
 from .accountant import Translated, _library, _quiet, _version, losses, spent, translated
+from .examples import ADJACENCY, ANSWER, single
 
 Released = tuple[DpEvent, int]  # what, and how often
 
@@ -55,6 +56,8 @@ def kind_of(event: DpEvent) -> Kind | None:
     """
     if not event.private:
         return None
+    if event.kind == ANSWER:
+        return Kind(ADJACENCY, "example")
     said = spent(event, 0, 0.5)
     return Kind(said.adjacency, said.unit)
 
@@ -75,7 +78,7 @@ def composed(releases: Sequence[Released], delta: float) -> Total:
     >>> round(composed([(one, 4), (two, 1)], 1e-5).epsilon, 3) == round(spent(two, 2, 1e-5).epsilon, 3)
     True
     """
-    counted = [(event, times) for event, times in releases if times]
+    counted = [single(event, times) for event, times in releases if times]
     if not counted:
         return Total(0.0, delta, "nothing was released")
     if not all(event.private for event, _ in counted):

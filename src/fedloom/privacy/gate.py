@@ -8,6 +8,7 @@ from ..core.parts import DpEvent
 from ..core.strategy import Strategy
 from ..schedule import Sync
 from ..select import Everyone, Poisson, Uniform
+from . import examples
 from .accountant import Guarantee, spent, translated
 
 NOTHING = "nothing here is differentially private"
@@ -24,11 +25,14 @@ def check(strategy: Strategy, *, holdout: float, standardised: Sequence[str], bu
 
     Raises `StrategyError` for parts of the strategy, `ConfigError` for the rest of the app.
     """
+    if strategy.examples.private:
+        examples.check(strategy, standardised)
+        return
     if not strategy.private:
         if budget is not None:
             raise ConfigError(
-                f"Stop.epsilon is a budget of {budget:g}, but {NOTHING} (ε = ∞); take dp_fedavg, or leave the budget "
-                f"out."
+                f"Stop.epsilon is a budget of {budget:g}, but {NOTHING} (ε = ∞); take dp_fedavg or dp_sgd_fedavg, or "
+                f"leave the budget out."
             )
         return
     _check_strategy(strategy)

@@ -20,6 +20,7 @@ from ..core.task import Evaluate, Measure, TaskBody, Train
 from ..store.chain import Chain, Entry, Mark, canonical
 from ..store.files import read_json, write_json
 from .compose import Kind, Total, composed, event_of, kind_of, tree
+from .examples import answer
 
 FILE, MARK = "ledger.jsonl", "ledger.json"
 TRAIN, EVALUATE, MEASURE = "train", "evaluate", "measure"
@@ -51,9 +52,14 @@ class Run:
         return {"kind": "run", **said, "mechanism": tree(self.mechanism)}
 
 
-def run_of(strategy: Strategy, *, run: str, app: str, name: str, rounds: int) -> Run:
-    """Return a run of a strategy; its noise is the coordinator's word where it is added behind the client's half."""
+def run_of(strategy: Strategy, *, run: str, app: str, name: str, rounds: int, examples: int = 1) -> Run:
+    """Return a run of a strategy; its noise is the coordinator's word where it is added behind the client's half.
+
+    `examples` is how many the site trains on, from which follows what it spends on each.
+    """
     mechanism = strategy.mechanism if strategy.private else NOT_PRIVATE
+    if strategy.examples.private:
+        mechanism = answer(strategy.examples, examples)
     central = any(stage.sums and stage.event().private for stage in strategy.stages)
     noise = (COORDINATOR if central else SITE) if mechanism.private else ""
     return Run(run=run, app=app, name=name, mechanism=mechanism, noise=noise, rounds=rounds)
