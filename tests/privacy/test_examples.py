@@ -218,3 +218,26 @@ def test_stages_on_the_road_and_any_aggregator_are_allowed():
     ):
         *_, last = app(replace(PRIVATE, **changes)).run()
         assert last.epsilon < 10
+
+
+def test_a_sites_ledger_counts_answers_as_the_run_does(tmp_path):
+    from fedloom.core.budget import Budget
+    from fedloom.core.task import Train
+    from fedloom.privacy.ledger import SITE, Account, Ledger, run_of
+
+    described = run_of(PRIVATE, run="r", app="a", name="n", rounds=9, examples=20)
+    assert described.noise == SITE
+    two, three = (examples.guarantee(PRIVATE.examples, rounds, MEMBERS[1:2]).epsilon for rounds in (2, 3))
+    ledger = Ledger.opened(tmp_path / "ledger.jsonl")
+    data = ledger.known("digest", 20, ["row"])
+    body = Train(1, np.zeros(4, np.float32), "layout", 1)
+
+    def account(unit):
+        budget = Budget(epsilon=(two + three) / 2, delta=1e-3, unit=unit)
+        return Account.opened(ledger, data, described, budget, tmp_path / "mark.json")
+
+    assert "this site's budget is for one client, and this app protects one example" in account("client").objection(
+        body
+    )
+    assert [account("example").spend(body) for _ in range(2)] == ["", ""]
+    assert f"would bring it to {three:.4g}" in account("example").spend(body)
