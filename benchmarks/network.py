@@ -21,7 +21,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent / "network_parts"
@@ -40,11 +41,12 @@ def started(command: Sequence[str], **options: object) -> Iterator[subprocess.Po
 
 
 class Watched:
-    """The largest RssAnon of a process, above what it was when the first round began."""
+    """What processes use: the first one's largest RssAnon, and the processor seconds of it and of all of them."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.before, self.most, self.over = pid, 0, 0, threading.Event()
+        self.pids, self.before, self.most, self.over = [pid], 0, 0, threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.marks: list[tuple[float, float, float]] = []
 
     def _watch(self) -> None:
         while not self.over.wait(0.02):
@@ -53,7 +55,7 @@ class Watched:
     def now(self) -> int:
         """Return the present RssAnon in bytes."""
         try:
-            text = Path(f"/proc/{self.pid}/status").read_text()
+            text = Path(f"/proc/{self.pids[0]}/status").read_text()
         except OSError:
             return 0
         found = re.search(r"RssAnon:\s+(\d+) kB", text)
@@ -64,14 +66,50 @@ class Watched:
         self.before = self.now()
         self.thread.start()
 
+    def round(self) -> None:
+        """Note what was used up to the end of a round; the last one may find processes gone, and is left out then."""
+        with suppress(OSError):
+            used = [processor_s(pid) for pid in self.pids]
+            self.marks.append((time.perf_counter(), used[0], sum(used)))
+
     def models(self, size: int) -> float:
         """Stop looking, and return the difference in models."""
         self.over.set()
         return (self.most - self.before) / size
 
+    def processor(self) -> tuple[float, float]:
+        """Return processor seconds of a round after the first: the first process's, and all of them."""
+        first, last = self.marks[0], self.marks[-1]
+        rounds = len(self.marks) - 1
+        return (last[1] - first[1]) / rounds, (last[2] - first[2]) / rounds
 
-def fedloom(folder: Path, size: int, sites: int, rounds: int) -> tuple[list[float], float]:
-    """Return seconds of each round of a federation, and the coordinator's memory in models."""
+
+def processor_s(pid: int) -> float:
+    """Return the processor seconds that a process has used, in itself and in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each round, the server's memory in models, and processor seconds a round: its own, and all."""
+
+    seconds: list[float]
+    memory: float
+    own_s: float
+    all_s: float
+
+    def row(self, mb: int, said: str, moved: int) -> str:
+        """Return the row of the table; `moved` is how many bytes a round moves."""
+        middle = statistics.median(self.seconds[1:])
+        rate = moved / middle / 1e6
+        return (
+            f"| {mb} | {said} | {middle:.3f} | {rate:,.0f} | {self.own_s:.3f} | {self.all_s:.3f} | {self.memory:.1f} |"
+        )
+
+
+def fedloom(folder: Path, size: int, sites: int, rounds: int) -> Measured:
+    """Return what the rounds of a federation take."""
     app, names = str(HERE / "app.py"), [f"client-{at:03}" for at in range(sites)]
     environment = {**os.environ, "VALUES": str(size // 4), "SITES": str(sites), "ROUNDS": str(rounds)}
     invited = [part for name in names for part in ("--site", name)]
@@ -101,15 +139,19 @@ def fedloom(folder: Path, size: int, sites: int, rounds: int) -> tuple[list[floa
             (home / "policy.toml").write_text('approval = "any"\nsmallest_cohort = 1\n')
             join = [*FEDLOOM, "join", app, "--server", f"localhost:{port}", "--as", name, "--home", str(home)]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": (folder / f"{name}.log").open("w")}
-            stack.enter_context(started([*join, "--token", tokens[name]], env=environment, **quiet))
+            site = stack.enter_context(started([*join, "--token", tokens[name]], env=environment, **quiet))
+            watched.pids.append(site.pid)
         watched.begin()
-        events = [json.loads(line) for line in coordinator.stdout]
-    seconds = [event["seconds"] for event in events if event.get("event") == "round"]
-    return seconds, watched.models(size)
+        seconds = []
+        for event in map(json.loads, coordinator.stdout):
+            if event.get("event") == "round":
+                seconds.append(event["seconds"])
+                watched.round()
+    return Measured(seconds, watched.models(size), *watched.processor())
 
 
-def reference(kind: str, python: str, folder: Path, size: int, sites: int, rounds: int) -> tuple[list[float], float]:
-    """Return seconds of each round of a reference that only moves bytes, and its server's memory in models."""
+def reference(kind: str, python: str, folder: Path, size: int, sites: int, rounds: int) -> Measured:
+    """Return what the rounds of a reference that only moves bytes take."""
     script = str(HERE / ("sockets.py" if kind == "sockets" else "streams.py"))
     given = [str(size), str(sites), str(rounds), kind, str(folder / "home" / "pki")]
     with ExitStack() as stack:
@@ -120,9 +162,20 @@ def reference(kind: str, python: str, folder: Path, size: int, sites: int, round
         watched.begin()
         for at in range(sites):
             own = [str(size), str(sites), str(rounds), kind, str(folder / f"client-{at:03}" / "pki")]
-            stack.enter_context(started([python, script, "client", port, *own]))
-        seconds = [float(line) for line in server.stdout]
-    return seconds, watched.models(size)
+            watched.pids.append(stack.enter_context(started([python, script, "client", port, *own])).pid)
+        seconds = []
+        for line in server.stdout:
+            seconds.append(float(line))
+            watched.round()
+    return Measured(seconds, watched.models(size), *watched.processor())
+
+
+def references(grpc: str | None) -> list[tuple[str, str, str]]:
+    """Return what is measured beside: its kind, its name, and the Python that it runs in."""
+    there = [("sockets", "sockets, no TLS", sys.executable)]
+    if grpc is not None:
+        there += [("plain", "gRPC, no TLS", grpc), ("tls", "gRPC, mutual TLS", grpc)]
+    return there
 
 
 def main() -> None:
@@ -132,20 +185,18 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--grpc", help="a Python with grpcio")
+    parser.add_argument("--alone", action="store_true", help="without the references")
     parser.add_argument("--folder", help="where bodies are kept; by default a temporary folder")
     asked = parser.parse_args()
-    print("| MB | what | s a round | MB/s | memory, models |\n|---|---|---|---|---|")
+    print("| MB | what | s a round | MB/s | processor s, server | and all | memory, models |\n|" + "---|" * 7)
     for mb in [int(part) for part in asked.mb.split(",")]:
         size = mb * 1_000_000 // 4 * 4
         with tempfile.TemporaryDirectory(dir=asked.folder) as name:
             rows = {"fedloom, mutual TLS": fedloom(Path(name), size, asked.sites, asked.rounds)}
-            rows["sockets, no TLS"] = reference("sockets", sys.executable, Path(name), size, asked.sites, asked.rounds)
-            for kind, said in (("plain", "gRPC, no TLS"), ("tls", "gRPC, mutual TLS")) if asked.grpc else ():
-                rows[said] = reference(kind, asked.grpc, Path(name), size, asked.sites, asked.rounds)
-        for said, (seconds, memory) in rows.items():
-            middle = statistics.median(seconds[1:])
-            moved = 2 * asked.sites * size / middle / 1e6
-            print(f"| {mb} | {said} | {middle:.3f} | {moved:,.0f} | {memory:.1f} |", flush=True)
+            for kind, said, python in () if asked.alone else references(asked.grpc):
+                rows[said] = reference(kind, python, Path(name), size, asked.sites, asked.rounds)
+        for said, measured in rows.items():
+            print(measured.row(mb, said, 2 * asked.sites * size), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ from fedloom.runtime.channel import peer_at
 from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.enrolment import finish_enrolment, prepare_enrolment
 from fedloom.runtime.keys import PKI, ROOT, write_private
+from fedloom.runtime.net.desk import Desk
 from fedloom.runtime.net.door import Door
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
-from fedloom.runtime.net.site import Desk, Site
+from fedloom.runtime.net.site import Site
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.provisioning import provision
 from fedloom.store.dispatches import Dispatches

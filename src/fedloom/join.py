@@ -37,8 +37,9 @@ from .runtime.enrolment import (
     prepare_enrolment,
     prepare_renewal,
 )
+from .runtime.net.desk import Desk
 from .runtime.net.line import ENROL, Line
-from .runtime.net.site import Desk, Site
+from .runtime.net.site import Site
 from .runtime.net.spool import Spool
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer

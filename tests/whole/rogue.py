@@ -12,6 +12,7 @@ from fedloom.load import Loaded, load
 from fedloom.runtime.channel import peer_at
 from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.identity import verify
+from fedloom.runtime.net.door import PROTOCOL
 from fedloom.runtime.net.line import CHUNK_BYTES, CONTROL, Line
 from fedloom.runtime.net.talk import Channel
 from fedloom.store.files import dump
@@ -55,7 +56,7 @@ class Rogue:
     def hello(self, **changes):
         """Say hello, changed; return the answer."""
         name = self.credentials.peer.name
-        said = {"protocol": 1, "app": self.loaded.identity, "members": [[name, 10]]} | changes
+        said = {"protocol": PROTOCOL, "app": self.loaded.identity, "members": [[name, 10]]} | changes
         self.channel.send("hello", **said)
         answer = self.channel.receive(WAIT_S)
         self.run = answer.get("run", "")

@@ -19,6 +19,7 @@ from fedloom.runtime.authority import Authority
 from fedloom.runtime.channel import trusting
 from fedloom.runtime.enrolment import prepare_enrolment
 from fedloom.runtime.keys import PKI, ROOT
+from fedloom.runtime.net.door import PROTOCOL
 from fedloom.runtime.net.line import CHUNK, CONTROL, ENROL, Line, LineLost
 from fedloom.store.files import dump
 from wired import COORDINATOR, HOST, Federated, authority, clients, enrolled, simulated, slow
@@ -125,7 +126,7 @@ def test_a_party_that_says_what_it_may_not_is_refused(there):
     rogue, first = invited(there), clients(2)[0]
     refusals = [
         ({"app": "0" * 64}, "the app there is 000000000000 and here"),
-        ({"protocol": 2}, "protocol 2 is spoken there"),
+        ({"protocol": 1}, "protocol 1 is spoken there"),
         ({"members": [[first, 10]]}, f"answers for itself, not for '{first}'"),
         ({"members": [["rogue", 10], [first, 10]]}, "answers for itself"),
         ({"members": [["rogue", -1]]}, "a member is a name"),
@@ -138,7 +139,7 @@ def test_a_party_that_says_what_it_may_not_is_refused(there):
             assert sentence in answer["reason"]
     # replayed: the same signed bytes on another connection, and a second time on this one
     with closing(rogue.connect()):
-        payload = json.dumps({"kind": "hello", "protocol": 1, "app": "x", "members": []}).encode()
+        payload = json.dumps({"kind": "hello", "protocol": PROTOCOL, "app": "x", "members": []}).encode()
         recorded = rogue.channel.sign(rogue.channel._signed(False, 0, payload)) + payload
     with closing(rogue.connect()):
         rogue.channel.line.send(CONTROL, recorded)
@@ -319,7 +320,7 @@ def valid(rogue, key):
         {"kind": "pending", "run": run, "numbers": [1, 2]},
         {"kind": "renew", "request": prepare(rogue)},
         {"kind": "bye"},
-        {"kind": "hello", "protocol": 1, "app": "x", "members": [["rogue", 1]]},
+        {"kind": "hello", "protocol": PROTOCOL, "app": "x", "members": [["rogue", 1]]},
     ]
 
 
@@ -332,7 +333,7 @@ def known(rogue, drawn):
     sent = 0
     with suppress(*LOST), closing(rogue.connect()):
         if drawn.random() < 0.1:
-            hello = {"kind": "hello", "protocol": 1, "app": rogue.loaded.identity, "members": [["rogue", 10]]}
+            hello = {"kind": "hello", "protocol": PROTOCOL, "app": rogue.loaded.identity, "members": [["rogue", 10]]}
             rogue.payload(mutated(drawn, hello))
             return 1
         rogue.hello()

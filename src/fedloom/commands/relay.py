@@ -28,6 +28,7 @@ def command(
     ] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     away: Annotated[float, typer.Option(help="Seconds that a site may be gone before its task is given up.")] = 600,
+    evaluate: Annotated[float, typer.Option(help="Seconds that an evaluation waits for a site.")] = 120,
     lease: Annotated[float, typer.Option(help="Seconds that a task may take.")] = 86_400,
     log: Log = None,
 ) -> None:
@@ -42,7 +43,7 @@ def command(
         sites=sites,
         names=cast(Any, names),
         deadline_s=deadline,
-        leases=Leases(away_s=away, task_s=lease),
+        leases=Leases(away_s=away, task_s=lease, evaluate_s=evaluate),
         token=token,
     )
     with logged(log) as logger:

@@ -33,6 +33,7 @@ def command(
     set_: Set = [],  # noqa: B006 (typer copies it)
     test: Annotated[bool, typer.Option("--test", help="Measure on the app's test part, which must be here.")] = False,
     away: Annotated[float, typer.Option(help="Seconds that a site may be gone before its task is given up.")] = 600,
+    evaluate: Annotated[float, typer.Option(help="Seconds that an evaluation waits for a site.")] = 120,
     lease: Annotated[float, typer.Option(help="Seconds that a task may take.")] = 86_400,
     database: Annotated[
         str | None,
@@ -55,7 +56,7 @@ def command(
         serving = Serving(
             sites=sites,
             capacity=capacity,
-            leases=Leases(away_s=away, task_s=lease),
+            leases=Leases(away_s=away, task_s=lease, evaluate_s=evaluate),
             test=test,
             keep_updates=keep_updates,
             database=database,

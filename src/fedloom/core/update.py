@@ -208,8 +208,9 @@ def verify(update: Update, layout: Layout) -> Update:
         received = f"{getattr(vector, 'dtype', type(vector).__name__)} of shape {np.shape(vector)}"
         raise LayoutMismatch(f"expected a vector of {layout.size} {dtype}, got {received}.")
     count = _fits(update).count
+    spare = np.empty((2, min(BLOCK, layout.size)), dtype)
     for block, step, bound in _pieces(layout):
-        if not (_inside(vector[block], bound * count) and _whole(vector[block], step)):
+        if not (_inside(vector[block], bound * count) and _whole(vector[block], step, spare)):
             raise _refusal(vector, layout, count)
     if not vector[layout.block(WEIGHT)].min(initial=1) > 0:
         raise OutOfBound("the summed weight must be positive.")
@@ -228,10 +229,12 @@ def _inside(part: Vector, most: float) -> bool:
     return -most <= float(part.min(initial=0)) and float(part.max(initial=0)) <= most
 
 
-def _whole(part: Vector, step: float) -> bool:
-    """Are all values, which are within their bound, multiples of `step`?"""
-    scaled = part * part.dtype.type(1 / step)
-    return np.array_equal(np.rint(scaled), scaled)
+def _whole(part: Vector, step: float, spare: NDArray[Any]) -> bool:
+    """Are all values, which are within their bound, multiples of `step`? `spare` has room for two rows of them."""
+    scaled, rounded = spare[:, : len(part)]
+    np.multiply(part, part.dtype.type(1 / step), out=scaled)
+    np.rint(scaled, out=rounded)
+    return bool(np.equal(scaled, rounded).all())
 
 
 def _refusal(vector: Vector, layout: Layout, count: int) -> UpdateError:
@@ -240,7 +243,8 @@ def _refusal(vector: Vector, layout: Layout, count: int) -> UpdateError:
         if not all(_inside(vector[block], bound * count) for block in blocks(where)):
             return _beyond(vector, layout, where, bound)
     named = ((block, step) for where, step, _ in layout.runs for block in blocks(where, _NAMED))
-    block, step = next((block, step) for block, step in named if not _whole(vector[block], step))
+    spare = np.empty((2, _NAMED), vector.dtype)
+    block, step = next((block, step) for block, step in named if not _whole(vector[block], step, spare))
     return UpdateError(f"a value in elements {block.start} to {block.stop} is not a multiple of {step}.")
 
 

@@ -53,12 +53,13 @@ class Post:
 
     line: Wire = field(default_factory=Wire)
     said: list = field(default_factory=list)
+    given: list = field(default_factory=list)  # pieces of bodies: digest, offset, bytes
 
     def send(self, kind, /, **fields):
         self.said.append({"kind": kind, **fields})
 
     def send_chunk(self, digest, offset, data):
-        self.said.append((digest, offset, bytes(data)))
+        self.given.append((digest, offset, bytes(data)))
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Office:
 
     def kinds(self, name):
         """Return the kinds of that."""
-        return [said["kind"] for said in self.said(name) if isinstance(said, dict)]
+        return [said["kind"] for said in self.said(name)]
 
     def offer(self, name, answers, tree, **changes):
         """Let a party answer; return the body's digest."""

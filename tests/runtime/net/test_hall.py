@@ -2,11 +2,13 @@
 
 import threading
 
+import numpy as np
 import pytest
 from posts import NAMES, START, Office, evaluate, evaluated, train, trained, value
 
 from fedloom.core.errors import RunError, WireError
-from fedloom.core.task import Ask, Evaluated, Fault, Member, Prepare, Trained
+from fedloom.core.task import Ask, Evaluated, Fault, Member, Prepare, Task, Train, Trained
+from fedloom.runtime.net.hall import Leases
 from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import Chunk
@@ -27,11 +29,28 @@ def test_a_task_names_its_bodies_and_they_are_given_to_whom_was_asked(office):
     ((digest, size),) = task["arrays"].values()
     content = dump(START)
     assert size == len(content)
+    given = office.posts["a"].given
+    assert given == [(digest, 0, content)]  # small, so it came unasked
     get = {"kind": "get", "run": "run", "digest": digest, "offset": 3}
     office.hall.hear(office.hall.seats["a"], get)
-    assert office.said("a") == [(digest, 3, content[3:])]
+    assert office.said("a") == []
+    assert given[1:] == [(digest, 3, content[3:])]
     office.hall.hear(office.hall.seats["b"], get)  # who was not asked about it
-    assert office.said("b") == []
+    assert office.said("b") == office.posts["b"].given == []
+
+
+def test_a_small_body_comes_unasked_once_on_a_connection_and_a_large_one_never(office):
+    office.come("a").hall.send(train((1, "a")))
+    office.hall.send(train((2, "a")))
+    office.said("a")
+    (first,) = office.posts["a"].given
+    office.go("a")
+    office.come("a").said("a")
+    assert office.posts["a"].given == [first]
+    large = Train(1, np.zeros(CHUNK_BYTES // 4 + 1, np.float32), "", 1)
+    office.hall.send([Task(3, "a", large)])
+    assert office.kinds("a") == ["task"]
+    assert office.posts["a"].given == [first]
 
 
 def test_a_reply_is_received_once_however_often_it_is_offered(office):
@@ -126,6 +145,21 @@ def test_a_lease_expires_on_the_clock(office):
     office.offer("a", ["train/1"], trained())
     assert office.kinds("a") == ["receipt"]
     assert office.hall.receive(ask, None) is None
+
+
+def test_an_evaluation_waits_for_nobody_beyond_its_own_deadline(office):
+    """Whoever is away, or connected and silent; training goes on to wait as long as its lease says."""
+    office.hall.leases = Leases(away_s=1000.0, task_s=2000.0, evaluate_s=50.0)
+    office.come("a")
+    ask, training = office.hall.send(evaluate((1, "a"), (2, "b"))), office.hall.send(train((3, "b")))
+    office.clock.now = 49.0
+    assert office.hall.receive(ask, 0.0) is None
+    office.clock.now = 50.0
+    faults = [office.hall.receive(ask, None).body for _ in range(2)]
+    assert [(fault.site, fault.error) for fault in faults] == [("a", "LeaseExpired"), ("b", "LeaseExpired")]
+    assert {fault.message for fault in faults} == {"no answer to an evaluation for 50 s"}
+    assert office.kinds("a") == ["task", "cancel"]
+    assert office.hall.receive(training, 0.0) is None
 
 
 def test_whoever_comes_back_in_time_keeps_its_task(office):

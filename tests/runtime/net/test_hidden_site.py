@@ -12,7 +12,7 @@ from fedloom.gather import Plain, SecAgg
 from fedloom.gather.secure.registry import Registry
 from fedloom.recipes import scaffold
 from fedloom.runtime.net.codec import reply_of, task_tree
-from fedloom.runtime.net.site import Desk
+from fedloom.runtime.net.desk import Desk
 from fedloom.runtime.net.spool import Spool
 from fedloom.stages import FixedPoint
 from fedloom.store.notes import Notes

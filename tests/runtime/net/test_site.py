@@ -1,139 +1,135 @@
-"""A site's desk: nothing is trained twice, and only what was counted moves memory, in this process or the next."""
+"""A site's side of a connection, without one: what it asks for and passes over, and what it says when it cannot."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
+from posts import Post
 
-from fedloom.adapters.numpy import logistic
-from fedloom.core.errors import WireError
-from fedloom.core.task import Evaluate, Task, Train
-from fedloom.core.tree import split
-from fedloom.recipes import scaffold
-from fedloom.runtime.net.codec import task_tree
-from fedloom.runtime.net.site import Desk, bodies_of
-from fedloom.runtime.net.spool import Spool
-from fedloom.store.notes import Notes
-from small import classification, same_tree, small
+from fedloom.core.errors import RunError, WireError
+from fedloom.core.task import Fault, Member
+from fedloom.runtime.net.codec import reply_of
+from fedloom.runtime.net.line import CHUNK_BYTES
+from fedloom.runtime.net.site import UNREAD, Site
+from fedloom.runtime.net.spool import Body, Spool
+from fedloom.runtime.net.talk import Chunk
 
 
-class Place:
-    """A site's folder; `desk` is what a process finds there."""
+@dataclass
+class Works:
+    """A desk that keeps what it is asked, or fails."""
 
-    def __init__(self, folder):
-        self.folder, self.offers, self.held, self.trainings = folder, [], [], 0
+    folder: Path
+    error: Exception | None = None
+    asked: list = field(default_factory=list)
+    waiting: tuple = ()
 
-    def desk(self):
-        there = small(logistic(4), scaffold(), classification(), slow=self.trained)
-        self.there, trainer = there, there.parties["site0"]
-        notes = Notes(f"sqlite:///{self.folder / 'site.db'}")
-        self.held.append(notes)
-        spools = [Spool(self.folder / name, 1 << 20) for name in ("in", "out")]
-        return Desk(trainer, trainer, notes, *spools, lambda room: None)
+    def __post_init__(self):
+        self.incoming, self.outgoing = (Spool(self.folder / name, 1 << 24) for name in ("in", "out"))
 
-    def trained(self, name):
-        self.trainings += 1
+    def answer(self, key, message, offer):
+        if self.error is not None:
+            raise self.error
+        self.asked.append(key)
 
-    def asked(self, desk, number, body=None):
-        """Ask for a dispatch; return the digest of what was offered, or None."""
-        there = self.there
-        body = body or Train(1, there.state.vector, there.terms.total.digest, there.terms.cap)
-        skeleton, arrays = split(task_tree(body))
-        named = {key: desk.incoming.put(array) for key, array in arrays.items()}
-        task = Task(number, "site0", body)
-        message = {"kind": "task", "number": task.number, "party": "site0", "room": 5, "body": skeleton}
-        message["arrays"] = {key: [each.digest, each.size] for key, each in named.items()}
-        offers = []
-        desk.answer(f"train/{number}", message, lambda keys, reply, seconds: offers.append((keys, reply)))
-        assert all(keys == [f"train/{number}"] for keys, _ in offers)
-        return offers[0][1].digest if offers else None
+    def cancel(self, keys):
+        pass
 
 
-@pytest.fixture
-def place(tmp_path):
-    place = Place(tmp_path)
-    yield place
-    for notes in place.held:
-        notes.close()
+class Called:
+    """A site whose connection is a list of what it has said."""
+
+    def __init__(self, folder, error=None):
+        self.works, self.post = Works(folder, error), Post()
+        self.site = Site("a", "digest", (Member("a", 1),), None, ("", 0), None, None, None, run="run")
+        self.site.desk = self.works
+
+    def task(self, key, *bodies):
+        arrays = {str(at): [body.digest, body.size] for at, body in enumerate(bodies)}
+        message = {"kind": "task", "run": "run", "key": key, "attempt": 1, "arrays": arrays, "body": {"task": "train"}}
+        return self.hear(message)
+
+    def cancel(self, *keys):
+        return self.hear({"kind": "cancel", "run": "run", "keys": list(keys)})
+
+    def hear(self, said):
+        """Let it hear something; return what it says then."""
+        self.site._hear(said)
+        while not self.site.todo.empty():
+            self.site.todo.get()()
+        while not self.site._jobs.empty():
+            self.site._jobs.get()(self.post)
+        said, self.post.said = self.post.said, []
+        return said
 
 
-def test_what_was_answered_is_offered_again_and_not_trained_again(place):
-    desk = place.desk()
-    first = place.asked(desk, 1)
-    assert place.asked(desk, 1) == first
-    assert place.asked(place.desk(), 1) == first  # after a crash
-    assert place.trainings == 1
-    assert desk.outgoing.path(first).exists()
+def large(folder, value=0):
+    """Return a body of three chunks, and its bytes."""
+    spool = Spool(folder / "made", 0)
+    body = spool.put(np.full(2 * CHUNK_BYTES + 5, value, np.uint8))
+    return body, memoryview(spool.path(body.digest).read_bytes())
 
 
-@pytest.mark.parametrize("crash", [False, True])
-def test_only_what_was_counted_moves_memory(place, crash):
-    desk = place.desk()
-    place.asked(desk, 1)
-    if crash:
-        desk = place.desk()
-    before = desk.trainer.remembered()
-    desk.settle({7}, {9})
-    assert same_tree(desk.trainer.remembered(), before)
-    assert list(desk.waiting) == [1]
-    desk.settle({1}, set())
-    moved = desk.trainer.remembered()
-    assert moved["local"].any()
-    assert desk.waiting == {}
-    assert list(desk.outgoing.folder.iterdir()) == []
-    assert same_tree(place.desk().trainer.remembered(), moved)
+def piece(body, content, at):
+    return Chunk(body.digest, at, content[at : at + CHUNK_BYTES])
 
 
-def test_what_will_never_be_counted_is_forgotten_and_moves_nothing(place):
-    desk = place.desk()
-    place.asked(desk, 1)
-    desk.settle(set(), {1})
-    assert desk.waiting == {}
-    assert not desk.trainer.remembered()["local"].any()
-    assert place.desk().waiting == {}
+def test_a_large_body_is_asked_for_and_a_small_one_awaited(tmp_path):
+    called, small = Called(tmp_path), Spool(tmp_path / "made", 0).put({"a": 1})
+    body, _ = large(tmp_path)
+    (get,) = called.task("train/1", body, small)
+    assert get == {"kind": "get", "run": "run", "digest": body.digest, "offset": 0}
+    assert called.task("train/2", body, small) == []
 
 
-def test_two_that_wait_are_settled_one_after_the_other(place):
-    desk = place.desk()
-    place.asked(desk, 1)
-    there = place.there
-    place.asked(desk, 2, Train(2, there.state.vector + 1, there.terms.total.digest, there.terms.cap))
-    desk.settle({1}, set())
-    assert list(desk.waiting) == [2]
-    before = desk.trainer.remembered()
-    desk.settle({2}, set())
-    assert not same_tree(desk.trainer.remembered(), before)
+def test_a_small_body_that_has_come_and_gone_is_asked_for(tmp_path):
+    called, made = Called(tmp_path), Spool(tmp_path / "made", 0)
+    small = made.put({"a": 1})
+    called.task("train/1", small)
+    called.hear(Chunk(small.digest, 0, memoryview(made.path(small.digest).read_bytes())))
+    assert called.works.asked == ["train/1"]
+    called.works.incoming.drop(small.digest)
+    (get,) = called.task("train/2", small)
+    assert (get["kind"], get["digest"]) == ("get", small.digest)
 
 
-def test_a_dispatch_that_is_settled_is_not_trained_again(place):
-    """Asked twice, settled in between: it would be trained from a memory that has moved, and move it back later."""
-    desk = place.desk()
-    place.asked(desk, 1)
-    desk.settle({1}, set())
-    moved = desk.trainer.remembered()
-    assert place.asked(desk, 1) is None
-    desk.settle({1}, set())
-    assert same_tree(desk.trainer.remembered(), moved)
-    assert place.trainings == 1
+def test_a_body_of_a_cancelled_task_is_asked_for_again_where_it_stopped(tmp_path):
+    called = Called(tmp_path)
+    body, content = large(tmp_path)
+    called.task("train/1", body)
+    called.hear(piece(body, content, 0))
+    called.cancel("train/1")
+    called.hear(piece(body, content, CHUNK_BYTES))  # it was on its way
+    (get,) = called.task("train/2", body)
+    assert get["offset"] == CHUNK_BYTES
+    called.hear(piece(body, content, 2 * CHUNK_BYTES))  # the rest of the first stream
+    for at in range(CHUNK_BYTES, body.size, CHUNK_BYTES):
+        called.hear(piece(body, content, at))
+    assert called.works.asked == ["train/2"]
+    assert called.works.incoming.has(body)
 
 
-def test_a_body_that_was_received_stays_only_if_it_may_be_sent_again(place):
-    desk = place.desk()
-    update, figures = place.asked(desk, 1), place.asked(desk, 1, Evaluate(place.there.state.vector))
-    for digest in (update, figures):
-        desk.received(digest)
-    assert [path.name for path in desk.outgoing.folder.iterdir()] == [update]
+def test_a_body_that_another_task_needs_is_awaited_all_the_same(tmp_path):
+    called = Called(tmp_path)
+    body, content = large(tmp_path)
+    called.task("train/1", body), called.task("train/2", body)
+    assert called.cancel("train/1") == []
+    for at in range(0, body.size, CHUNK_BYTES):
+        called.hear(piece(body, content, at))
+    assert called.works.asked == ["train/2"]
 
 
-@pytest.mark.parametrize("arrays", [None, [], {"0": None}, {"0": ["x"]}, {"0": [1, 2]}, {"0": ["x", -1]}, {"0": "xy"}])
-def test_malformed_names_of_bodies_are_refused(arrays):
-    with pytest.raises(WireError):
-        bodies_of({"kind": "task", "arrays": arrays})
-    assert bodies_of({"kind": "task", "arrays": {}}) == {}
-
-
-def test_a_task_that_is_none_is_refused(place):
-    desk = place.desk()
-    array = desk.incoming.put(np.zeros(3))
-    message = {"kind": "task", "number": 1, "party": "site0", "room": 5, "arrays": {"0": [array.digest, array.size]}}
-    for body in (None, {"$array": "0"}, {"task": "exec"}):
-        with pytest.raises(WireError):
-            desk.answer("k", message | {"body": body}, lambda *offer: pytest.fail("it was answered"))
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(WireError("a task is of no kind."), "a task is of no kind."), (RunError("/home/x is full."), UNREAD)],
+)
+def test_a_task_that_cannot_be_taken_in_is_answered_with_a_fault(tmp_path, error, sentence):
+    """The coordinator would wait for its lease otherwise; and of the site's folders it learns nothing."""
+    called, told = Called(tmp_path, error), []
+    called.site.told = lambda what, said: told.append((what, said))
+    (offer,) = called.task("train/1")
+    fault = reply_of(called.works.outgoing.get(Body(offer["digest"], offer["size"])), {}, "a")
+    assert offer["keys"] == ["train/1"]
+    assert fault == Fault("a", "train", type(error).__name__, sentence)
+    assert ("refused", str(error)) in told

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.blocks import blocks
 from ...core.errors import WireError
 from ...core.hidden import Advertise, Advertised, Confirm, Confirmed, Share, Shared, Unmask, Unmasked
 from ...core.layout import Layout
@@ -58,7 +59,7 @@ def task_of(tree: Tree) -> TaskBody:
     if any(values[part].dtype != np.uint8 for part in ("keys", "signatures", "sealed") if part in values):
         raise WireError(f"keys, signatures and what is sealed are bytes; in a task {tree['task']!r} they are not.")
     start = values.get("start")
-    if start is not None and (start.ndim != 1 or start.dtype.kind != "f" or not np.isfinite(start).all()):
+    if start is not None and (start.ndim != 1 or start.dtype.kind != "f" or not _finite(start)):
         raise WireError("a shared vector must be one row of finite numbers.")
     body: TaskBody = kind(**values)
     return body
@@ -153,6 +154,10 @@ def _metrics(sums: Any, bins: int) -> Metrics:
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise WireError("metrics lack a sum that their figures need.") from error
     return Metrics(sums)
+
+
+def _finite(vector: np.ndarray[Any, Any]) -> bool:
+    return all(bool(np.isfinite(vector[block]).all()) for block in blocks(slice(0, len(vector))))
 
 
 def _rows(*numbers: int) -> bool:

@@ -32,10 +32,10 @@ from ...core.task import (
     Train,
     Trained,
 )
-from ...core.tree import split
 from ...core.update import Update
-from .codec import reply_of, task_tree
+from .codec import reply_of
 from .line import CHUNK_BYTES
+from .outbox import Outbox, bodies_in
 from .seats import Given, Seat
 from .spool import Body, Spool
 from .talk import Chunk, Message, field_of
@@ -52,12 +52,23 @@ class Leases:
     Args:
         away_s: for a party that is not connected, before its tasks are given up.
         task_s: for the answer to a task, even if the party is there.
+        evaluate_s: for the answer to an evaluation, whether the party is there or not: the run goes on without it.
         beat_s: between signs of life; three of them missing end a connection.
     """
 
     away_s: float = 600.0
     task_s: float = 86_400.0
+    evaluate_s: float = 120.0
     beat_s: float = 10.0
+
+    def lapse(self, given: Given, away: float | None) -> tuple[float, str]:
+        """Return when a task is given up, and the reason: a sentence. `away` is since when its party is."""
+        measures = isinstance(given.task.body, Evaluate)
+        task_s, what = (self.evaluate_s, " to an evaluation") if measures else (self.task_s, "")
+        late = given.since + task_s, f"no answer{what} for {task_s:g} s"
+        if away is None:
+            return late
+        return min(late, (max(given.since, away) + self.away_s, f"not connected for {self.away_s:g} s"))
 
 
 @dataclass(eq=False)
@@ -87,10 +98,12 @@ class Hall:
     born: str = field(default_factory=lambda: token_hex(4))  # what was asked by an earlier process is not asked by this
     _of: dict[str, str] = field(default_factory=dict)  # member -> seat
     _ready: dict[int, deque[Reply]] = field(default_factory=dict)
-    _bodies: dict[int, tuple[TaskBody, dict[str, Any]]] = field(default_factory=dict)
     _asked: dict[int, str] = field(default_factory=dict)  # open dispatches, and the member that was asked
     _from: dict[int, tuple[Body, float]] = field(default_factory=dict)  # of updates, by dispatch number
     _ids: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self._outbox = Outbox(self.outgoing)
 
     # -- what a schedule calls: the protocol Federation
 
@@ -102,7 +115,7 @@ class Hall:
         """Ask those parties, now or when they are back; with `ask`, more of what is asked already."""
         if ask is not None and ask.id not in self._ready:
             raise RunError("tasks cannot join an ask that is not open.")
-        messages = [self._message(task) for task in tasks]
+        messages = [self._outbox.message(task, self.room) for task in tasks]
         with self.changed:
             ticket = Ask(next(self._ids)) if ask is None else ask
             self._ready.setdefault(ticket.id, deque())
@@ -114,7 +127,7 @@ class Hall:
                 seat = self.seat_of(task.party)
                 asked.setdefault(seat.name, []).append(self._give(seat, ticket.id, task, message))
             for name, givens in asked.items():
-                self.seats[name].ask(givens, self.run)
+                self._outbox.ask(self.seats[name], givens, self.run)
         return ticket
 
     def receive(self, ask: Ask, timeout_s: float | None) -> Reply | None:
@@ -128,10 +141,10 @@ class Hall:
                 waits = list(self._lapses(ask.id))
                 if ready is None or not waits:
                     return None
-                lapse, seat, given = min(waits, key=lambda wait: wait[0])
+                lapse, why, seat, given = min(waits, key=lambda wait: wait[0])
                 left = lapse - self.now()
                 if left <= 0:
-                    self._give_up(seat, given)
+                    self._give_up(seat, given, why)
                     continue
                 if until is not None and until - self.now() <= 0:
                     return None
@@ -147,7 +160,7 @@ class Hall:
                     del seat.given[key]
                 if keys:
                     seat.say("cancel", run=self.run, keys=keys)
-            self._tidy()
+            self._outbox.tidy([given for seat in self.seats.values() for given in seat.given.values()])
 
     def settle(self, numbers: Collection[int]) -> None:
         """Tell everybody which dispatches were counted in a closed round."""
@@ -240,14 +253,15 @@ class Hall:
         with self.changed:
             if channel is not None and seat.channel is not channel:
                 return  # it has called again, and has not been told on that connection what was counted
-            messages = [self._message(task) for task in tasks]  # inside: nobody tidies the bodies away in between
+            # Inside of the lock, so that nobody tidies the bodies away in between.
+            messages = [self._outbox.message(task, self.room) for task in tasks]
             seat.settled = True
             asked, seat.given = seat.given, {}
             for task, message in zip(tasks, messages, strict=True):
                 self._give(seat, GREETING, task, message)
             seat.given.update({key: given for key, given in asked.items() if key not in seat.given})
             for ask in dict.fromkeys(given.ask for given in seat.given.values()):
-                seat.ask([given for given in seat.given.values() if given.ask == ask], self.run)
+                self._outbox.ask(seat, [given for given in seat.given.values() if given.ask == ask], self.run)
             self.changed.notify_all()
 
     # -- what is behind
@@ -262,29 +276,13 @@ class Hall:
         kind = type(task.body).__name__.lower()
         return f"train/{task.number}" if isinstance(task.body, Train) else f"{kind}/{self.born}/{ask}/{task.number}"
 
-    def _message(self, task: Task) -> dict[str, Any]:
-        """Return what asks a task: its values, and the names of its arrays, which are fetched as bodies."""
-        kept = self._bodies.get(id(task.body))
-        if kept is None or kept[0] is not task.body:
-            skeleton, arrays = split(task_tree(task.body))
-            bodies = {key: self.outgoing.put(array) for key, array in arrays.items()}
-            named = {key: [body.digest, body.size] for key, body in bodies.items()}
-            kept = (task.body, {"body": skeleton, "arrays": named, "room": self.room})
-            self._bodies[id(task.body)] = kept
-        return {"number": task.number, "party": task.party, "merge": task.merge, **kept[1]}
-
-    def _lapses(self, ask: int) -> Iterator[tuple[float, Seat, Given]]:
+    def _lapses(self, ask: int) -> Iterator[tuple[float, str, Seat, Given]]:
         for seat in self.seats.values():
             for given in seat.given.values():
                 if given.ask == ask:
-                    late = given.since + self.leases.task_s
-                    gone = max(given.since, seat.away) + self.leases.away_s if seat.away is not None else late
-                    yield min(late, gone), seat, given
+                    yield *self.leases.lapse(given, seat.away), seat, given
 
-    def _give_up(self, seat: Seat, given: Given) -> None:
-        away = seat.away is not None
-        lease = self.leases.away_s if away else self.leases.task_s
-        why = f"{'not connected' if away else 'no answer'} for {lease:g} s"
+    def _give_up(self, seat: Seat, given: Given, why: str) -> None:
         fault = Fault(given.task.party, "wait", "LeaseExpired", why)
         self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
         seat.say("cancel", run=self.run, keys=[given.key])
@@ -306,21 +304,13 @@ class Hall:
 
     def _serve(self, seat: Seat, digest: str, offset: int) -> None:
         with self.changed:
-            asked = {name for given in seat.given.values() for name, _ in given.message["arrays"].values()}
+            asked = {body.digest for body in bodies_in(seat.given.values())}
         if digest not in asked:
             log.info("body not given", extra={"site": seat.name, "digest": digest[:12]})
             return  # an answer to a task that was cancelled in between
         if not offset >= 0:
             raise WireError(f"a body begins at byte 0, got {offset}.")
-
-        def stream(channel: Any) -> None:
-            try:
-                for at, data in self.outgoing.pieces(digest, offset):
-                    channel.send_chunk(digest, at, data)
-            except FileNotFoundError:
-                return  # dropped: nobody needs it any more
-
-        seat.jobs.put(stream)
+        seat.jobs.put(self._outbox.stream(digest, offset))
 
     def _offered(self, seat: Seat, said: Message) -> None:
         """Take an offer of a reply in: to one task, or, from a relay, to several that it has added up."""
@@ -382,15 +372,3 @@ class Hall:
             fault = Fault(given.task.party, "admit", "WireError", why)
             self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
         seat.say("receipt", run=self.run, keys=keys)
-
-    def _tidy(self) -> None:
-        """Forget bodies that nobody was asked about lately."""
-        asked = {
-            name
-            for seat in self.seats.values()
-            for given in seat.given.values()
-            for name, _ in given.message["arrays"].values()
-        }
-        self._bodies = dict(list(self._bodies.items())[-1:])
-        latest = {name for _, message in self._bodies.values() for name, _ in message["arrays"].values()}
-        self.outgoing.keep_only(asked | latest)

@@ -8,6 +8,7 @@ touched under a lock, and nobody waits for the network while holding it.
 import select
 import ssl
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -48,6 +49,7 @@ class Line:
     sent: int = 0
     _tls: Lock = field(default_factory=Lock)
     _whole: Lock = field(default_factory=Lock)
+    _pieces: memoryview = memoryview(b"")  # where pieces of bodies are put, one after the other
 
     def __post_init__(self) -> None:
         self.sock.setblocking(False)
@@ -64,16 +66,24 @@ class Line:
                 self._write(memoryview(part))
 
     def receive(self, timeout_s: float) -> tuple[int, memoryview] | None:
-        """Return the next frame's kind and content; None if none has begun in so many seconds."""
+        """Return the next frame's kind and content; None if none has begun in so many seconds.
+
+        The content of a chunk is only lent: the next one is written over it.
+        """
         head = memoryview(bytearray(_HEADER.size))
         if not self._begun(head, timeout_s):
             return None
         magic, kind, size = _HEADER.unpack(head)
         if magic != MAGIC or kind not in self.allowed or size > LIMITS[kind]:
             raise WireError(f"this is no frame that is taken in here: {bytes(head).hex()}.")
-        content = memoryview(bytearray(size))
+        content = self._lent(size) if kind == CHUNK else memoryview(bytearray(size))
         self._fill(content)
         return kind, content
+
+    def _lent(self, size: int) -> memoryview:
+        if not self._pieces:
+            self._pieces = memoryview(bytearray(LIMITS[CHUNK]))
+        return self._pieces[:size]
 
     def close(self) -> None:
         """End the connection; whoever waits on it is told."""
@@ -98,42 +108,52 @@ class Line:
             at += got
 
     def _read(self, view: memoryview, until: float) -> int:
-        """Return how many bytes came in; 0 when it got too late."""
+        """Return how many bytes came in, as many as are there; 0 when it got too late."""
         while True:
-            try:
-                with self._tls:
-                    got = self.sock.recv_into(view)
-            except ssl.SSLWantReadError:
-                event = select.POLLIN
-            except ssl.SSLWantWriteError:
-                event = select.POLLOUT
-            except (OSError, ValueError) as error:
-                raise LineLost(f"{type(error).__name__}: {error}") from error
-            else:
-                if not got:
-                    raise LineLost("the other side has closed the connection")
+            got, event, gone = self._move(view, self._take)
+            if got:
                 self.moved, self.received = monotonic(), self.received + got
                 return got
+            if gone is not None:
+                raise gone
             if not self._wait(event, until):
                 return 0
 
     def _write(self, view: memoryview) -> None:
         until = monotonic() + self.stall_s
         while len(view):
-            try:
-                with self._tls:
-                    put = self.sock.send(view)
-            except ssl.SSLWantWriteError:
-                event = select.POLLOUT
-            except ssl.SSLWantReadError:
-                event = select.POLLIN
-            except (OSError, ValueError) as error:
-                raise LineLost(f"{type(error).__name__}: {error}") from error
-            else:
+            put, event, gone = self._move(view, self._give)
+            if put:
                 view, self.sent, until = view[put:], self.sent + put, monotonic() + self.stall_s
-                continue
-            if not self._wait(event, until):
+            if gone is not None:
+                raise gone
+            if len(view) and not self._wait(event, until):
                 raise LineLost(f"the other side took nothing in for {self.stall_s:g} s")
+
+    def _move(self, view: memoryview, move: Callable[[memoryview], int]) -> tuple[int, int, LineLost | None]:
+        """Move records until none can be; return how many bytes that were, what to wait for, or what ended the line."""
+        at = 0
+        try:
+            with self._tls:
+                while at < len(view):
+                    at += move(view[at:])
+        except ssl.SSLWantReadError:
+            return at, select.POLLIN, None
+        except ssl.SSLWantWriteError:
+            return at, select.POLLOUT, None
+        except (OSError, ValueError) as error:
+            lost = error if isinstance(error, LineLost) else LineLost(f"{type(error).__name__}: {error}")
+            return at, 0, lost
+        return at, 0, None
+
+    def _take(self, view: memoryview) -> int:
+        got = self.sock.recv_into(view)
+        if not got:
+            raise LineLost("the other side has closed the connection")
+        return got
+
+    def _give(self, view: memoryview) -> int:
+        return self.sock.send(view)
 
     def _wait(self, event: int, until: float) -> bool:
         left = until - monotonic()

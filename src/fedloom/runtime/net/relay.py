@@ -19,9 +19,9 @@ from ...core.task import Ask, Fault, Prepare, Reply, ReplyBody, Task, TaskBody, 
 from ...core.tree import join
 from ...core.update import Update, fold, verify
 from .codec import reply_tree, task_of
+from .desk import Offer
 from .hall import Hall
 from .kept import Kept
-from .site import Offer
 from .spool import Body, Spool
 from .talk import Message, field_of
 

@@ -41,6 +41,7 @@ class Seat:
         left: has it said that it leaves the run for good?
         away: since when it is away, on the federation's clock; None while it is connected.
         settled: does it know which of its replies were counted? Before that, it is asked nothing.
+        pushed: bodies that it was sent unasked on this connection.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Seat:
     seen: float = 0.0
     left: bool = False
     settled: bool = False
+    pushed: set[str] = field(default_factory=set)
     given: dict[str, Given] = field(default_factory=dict)
     incoming: dict[str, tuple[tuple[str, ...], Body, float]] = field(default_factory=dict)  # digest -> keys, …, seconds
     jobs: "Queue[Job | None]" = field(default_factory=Queue)
@@ -67,19 +69,24 @@ class Seat:
         if self.channel is not None:
             self.jobs.put(lambda channel: channel.send(kind, **fields))
 
-    def ask(self, givens: Sequence[Given], run: str) -> None:
-        """Send tasks, or send them again; each says which others it came with, and how many they are."""
+    def ask(self, givens: Sequence[Given], run: str) -> bool:
+        """Send tasks, or send them again; each says which others it came with, and how many they are.
+
+        Returns whether they were sent: not before the party knows what was counted.
+        """
         if not self.settled:
-            return
+            return False
         together = [token_hex(8), len(givens)]
         for given in givens:
             given.attempt += 1
             self.say("task", run=run, key=given.key, attempt=given.attempt, together=together, **given.message)
+        return self.channel is not None
 
     def begin(self, channel: Channel, now: float) -> "Queue[Job | None]":
         """Take a connection; an older one is closed. Returns what its writer is to do."""
         self.end(now)
         self.channel, self.away, self.seen, self.jobs, self.settled = channel, None, now, Queue(), False
+        self.pushed = set()
         return self.jobs
 
     def end(self, now: float, channel: Channel | None = None) -> None:

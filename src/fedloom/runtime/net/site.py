@@ -1,11 +1,11 @@
 """A party's side of the network: it calls the coordinator, gets its tasks, answers, and calls again when it is cut off.
 
-One thread reads, one writes, one works. What must survive a crash is written down before anything is sent.
+One thread reads, one writes, one works.
 """
 
 import socket
 import ssl
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from logging import getLogger
@@ -13,27 +13,24 @@ from queue import Queue
 from secrets import SystemRandom
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from ...core.errors import FedloomError, WireError
-from ...core.hidden import Advertise
-from ...core.task import Member, Party, Reply, Task, Train
-from ...core.tree import join
-from ...store.notes import Answered, Notes
+from ...core.task import Fault, Member
 from ..identity import Peer, verify
-from ..trainer import Trainer
-from .codec import reply_tree, task_of
+from .codec import TASKS, reply_tree
+from .desk import Works, bodies_of
 from .door import PROTOCOL
 from .line import CHUNK, CHUNK_BYTES, CONTROL, NONCE, Line, LineLost
+from .outbox import pushed
 from .seats import Job, writing
-from .spool import Body, Spool
+from .spool import Body
 from .talk import Channel, Chunk, Message, field_of, numbers_of
 
 log = getLogger(__name__)
+UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
 CONNECT_S = 15.0
-
-Offer = Callable[[Sequence[str], Body, float], None]  # keys of the tasks that it answers, the reply, seconds
 
 
 @dataclass(frozen=True)
@@ -42,132 +39,6 @@ class Ended:
 
     status: str
     reason: str
-
-
-class Works(Protocol):
-    """What a party works with: a site's `Desk`, or a relay."""
-
-    incoming: Spool
-    outgoing: Spool
-
-    @property
-    def waiting(self) -> Collection[int]:
-        """Dispatches that were answered, or are being answered, and whose round is open."""
-        ...
-
-    def answer(self, key: str, message: Message, offer: Offer) -> None:
-        """Offer a reply to a task, now or later: alone, or one reply to several."""
-        ...
-
-    def cancel(self, keys: Collection[str]) -> None:
-        """Learn that nobody waits for these any more."""
-        ...
-
-    def received(self, digest: str) -> None:
-        """Learn that a body which was offered has arrived."""
-        ...
-
-    def settle(self, counted: set[int], void: set[int]) -> None:
-        """Learn which dispatches were counted, and which never will be."""
-        ...
-
-
-@dataclass(eq=False)
-class Desk:
-    """What a site works with: the party that answers, and what is kept on its disk.
-
-    Args:
-        trainer: whose memory and split are kept.
-        party: that answers: the trainer, behind the site's policy.
-        notes: replies and memory.
-        incoming, outgoing: bodies that were fetched, and those that are sent.
-        room: tells the trainer for how many clients a sum has room.
-    """
-
-    trainer: Trainer
-    party: Party
-    notes: Notes
-    incoming: Spool
-    outgoing: Spool
-    room: Callable[[int], None]
-    waiting: dict[int, Answered] = field(default_factory=dict)
-    closed: set[int] = field(default_factory=set)  # dispatches whose round is; memory has moved on from them
-
-    def __post_init__(self) -> None:
-        self.trainer.memories.update(self.notes.memories())
-        self.waiting = {kept.number: kept for kept in self.notes.waiting()}
-        self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
-
-    def answer(self, key: str, message: Message, offer: Offer) -> None:
-        """Do a task, or find what was answered to it before, and offer the reply."""
-        task = self._task(message)
-        if isinstance(task.body, Advertise):
-            self._begin_anew(task.number)
-        kept = self.waiting.get(task.number) if isinstance(task.body, Train) else None
-        if isinstance(task.body, Train) and task.number in self.closed:
-            return  # asked twice, and settled in between: trained again, it would be from another memory
-        if kept is not None:
-            offer([key], Body(kept.digest, kept.size), kept.seconds)
-            return
-        reply = next(iter(self.party.answer([task])))
-        body = self.outgoing.put(reply_tree(reply.body))
-        if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice
-            self.notes.settle([], {self.trainer.name: self.trainer.memory})
-        if isinstance(task.body, Train):
-            self._note(task, reply, body)
-        offer([key], body, reply.seconds)
-
-    def cancel(self, keys: Collection[str]) -> None:
-        """Nobody waits for these any more; what has been begun is finished all the same."""
-
-    def received(self, digest: str) -> None:
-        """Forget a body that has arrived, unless it may have to be sent again."""
-        if all(kept.digest != digest for kept in self.waiting.values()):
-            self.outgoing.drop(digest)
-
-    def settle(self, counted: set[int], void: set[int]) -> None:
-        """Learn which replies were counted; memory moves, and what was answered in closed rounds is forgotten."""
-        numbers = [number for number in self.waiting if number in counted or number in void]
-        if not numbers:
-            return
-        self.closed.update(numbers)
-        self.party.settle(counted)
-        moved = {self.trainer.name: self.trainer.memory} if self.trainer.memory is not None else {}
-        self.notes.settle(numbers, moved)
-        for number in numbers:
-            self.outgoing.drop(self.waiting.pop(number).digest)
-        self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
-
-    def _begin_anew(self, number: int) -> None:
-        """Forget a masked reply of an earlier session: other masks cancel in the new one."""
-        if number in self.waiting:
-            self.notes.settle([number], {})
-            self.outgoing.drop(self.waiting.pop(number).digest)
-            self.trainer.pending.pop(number, None)
-
-    def _note(self, task: Task, reply: Reply, body: Body) -> None:
-        memory = self.trainer.pending.get(task.number)
-        kept = Answered(task.number, task.party, body.digest, body.size, reply.seconds, memory)
-        self.notes.answer(kept)
-        self.waiting[task.number] = kept
-
-    def _task(self, message: Message) -> Task:
-        bodies = bodies_of(message)
-        body = task_of(join(message["body"], {key: self.incoming.get(named) for key, named in bodies.items()}))
-        self.room(field_of(message, "room", int))
-        return Task(field_of(message, "number", int), field_of(message, "party", str), body)
-
-
-def bodies_of(message: Message) -> dict[str, Body]:
-    """Return the bodies that a task's arrays lie in, by key; raises `WireError` for anything else."""
-    found = {}
-    for key, named in field_of(message, "arrays", dict).items():
-        match named:
-            case [str(digest), int(size)] if size > 0:
-                found[key] = Body(digest, size)
-            case _:
-                raise WireError("a task names each of its arrays by digest and size.")
-    return found
 
 
 @dataclass(eq=False)
@@ -212,6 +83,7 @@ class Site:
     desk: Works = None  # type: ignore[assignment]  # from the first welcome on
     _jobs: "Queue[Job | None]" = field(default_factory=Queue)
     _missing: dict[str, Body] = field(default_factory=dict)
+    _pushed: set[str] = field(default_factory=set)  # bodies that come, or came, unasked on this connection
     _asked: dict[str, Message] = field(default_factory=dict)
     _begun: list[Message] = field(default_factory=list)  # those that the worker has, or will have
     _offered: dict[str, Body] = field(default_factory=dict)
@@ -277,6 +149,7 @@ class Site:
             self.run, self.desk = run, self.opened(run)
         self._reached, self._renewing = monotonic(), False
         self._missing.clear()
+        self._pushed.clear()
         self._asked.clear()
         self._jobs = Queue()
         writer = Thread(target=writing, args=(channel, self._jobs, beat_s), name="to coordinator", daemon=True)
@@ -310,10 +183,7 @@ class Site:
             case "task":
                 self._task(said)
             case "cancel":
-                keys = [str(key) for key in field_of(said, "keys", list)]
-                for key in keys:
-                    self._asked.pop(key, None)
-                self.todo.put(lambda: self.desk.cancel(keys))
+                self._cancel([str(key) for key in field_of(said, "keys", list)])
             case "settle":
                 counted, void = (set(numbers_of(said, name)) for name in ("counted", "void"))
                 self.todo.put(lambda: self.desk.settle(counted, void))
@@ -338,15 +208,29 @@ class Site:
         self.told("task", f"{key}, attempt {field_of(message, 'attempt', int)}")
         with self._lock:  # nothing is tidied away between looking and asking
             for body in bodies_of(message).values():
+                comes = pushed(body) and body.digest not in self._pushed
+                self._pushed.update([body.digest] if comes else [])
                 if not self.desk.incoming.has(body) and body.digest not in self._missing:
                     at = self.desk.incoming.arrived(body)
                     self._missing[body.digest] = body
-                    self._say("get", digest=body.digest, offset=at)
+                    if not comes:
+                        self._say("get", digest=body.digest, offset=at)
         self._start_what_is_here()
+
+    def _cancel(self, keys: list[str]) -> None:
+        """Wait no more for these; a body that nobody else needs is asked for anew if it is named again."""
+        with self._lock:
+            for key in keys:
+                self._asked.pop(key, None)
+            needed = {body.digest for message in self._asked.values() for body in bodies_of(message).values()}
+            self._missing = {digest: body for digest, body in self._missing.items() if digest in needed}
+        self.todo.put(lambda: self.desk.cancel(keys))
 
     def _chunk(self, chunk: Chunk) -> None:
         body = self._missing.get(chunk.digest)
-        if body is not None and self.desk.incoming.take(body, chunk.offset, chunk.data):
+        if body is None or chunk.offset > self.desk.incoming.arrived(body):
+            return  # of a task that was cancelled, or the rest of a stream that was cut short
+        if self.desk.incoming.take(body, chunk.offset, chunk.data):
             del self._missing[chunk.digest]
             self._start_what_is_here()
 
@@ -370,6 +254,8 @@ class Site:
             self.desk.answer(key, message, self.offer)
         except FedloomError as error:
             self.told("refused", str(error))
+            fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))
+            self.offer([key], self.desk.outgoing.put(reply_tree(fault)), 0.0)
         with self._lock:  # this one's bodies stay: they are likely to be asked about again
             needed = {
                 body.digest for said in [*self._begun, *self._asked.values()] for body in bodies_of(said).values()
@@ -420,3 +306,20 @@ class Site:
     def _say(self, kind: str, **fields: Any) -> None:
         run = {} if kind in ("bye", "leave", "renew") else {"run": self.run}
         self._jobs.put(lambda channel: channel.send(kind, **run, **fields))
+
+
+def phase_of(message: Message) -> str:
+    """Return what a task asks for, by name; "task" where it does not say so.
+
+    >>> phase_of({"kind": "task", "body": {"task": "train"}}), phase_of({"kind": "task", "body": None})
+    ('train', 'task')
+    """
+    match message.get("body"):
+        case {"task": str(name)} if name in TASKS:
+            return name
+    return "task"
+
+
+def tellable(error: FedloomError) -> str:
+    """Return what the coordinator is told: sentences about the wire, which hold nothing of the site."""
+    return str(error) if isinstance(error, WireError) else UNREAD

@@ -103,8 +103,6 @@ def _site(seat: Seat, clock: _Clock) -> dict[str, Any]:
 
 
 def _awaited(seat: Seat, given: Given, leases: Leases, clock: _Clock) -> dict[str, Any]:
-    late = given.since + leases.task_s
-    away = None if seat.away is None else max(given.since, seat.away) + leases.away_s
     return {
         "party": given.task.party,
         "site": seat.name,
@@ -113,7 +111,7 @@ def _awaited(seat: Seat, given: Given, leases: Leases, clock: _Clock) -> dict[st
         "attempt": given.attempt,
         "asked": clock.at(given.since),
         "away_since": None if seat.away is None else clock.at(seat.away),
-        "lease_until": clock.at(late if away is None else min(late, away)),
+        "lease_until": clock.at(leases.lapse(given, seat.away)[0]),
     }
 
 

@@ -4,10 +4,11 @@ A body that arrives is checked as it comes and can go on where the connection br
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from threading import Lock
 from typing import Any
 
@@ -48,16 +49,14 @@ class Spool:
 
     def put(self, tree: Tree) -> Body:
         """Keep a value; return its name."""
-        parts, seen = pieces(tree), sha256()
-        for part in parts:
-            seen.update(part)
-        body = Body(seen.hexdigest(), sum(len(part) for part in parts))
-        if not self.has(body):
-            partial = self.folder / f"{body.digest}.new"
-            with partial.open("wb", buffering=0) as file:
-                for part in parts:
-                    file.write(part)
-            partial.replace(self.path(body.digest))
+        partial, seen, size = self.folder / f"{token_hex(8)}.new", sha256(), 0
+        with partial.open("wb", buffering=0) as file:
+            for part in chunks(pieces(tree)):  # hashed and written while it is in the cache
+                seen.update(part)
+                file.write(part)
+                size += len(part)
+        body = Body(seen.hexdigest(), size)
+        partial.replace(self.path(body.digest))
         return body
 
     def path(self, digest: str) -> Path:
@@ -143,3 +142,14 @@ class Spool:
             raise WireError(f"what arrived as {body.digest[:12]} is something else; it is not kept.")
         os.replace(partial, self.path(body.digest))
         return True
+
+
+def chunks(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Yield parts in order, none of them larger than a chunk.
+
+    >>> [len(chunk) for chunk in chunks([bytes(3), bytes(CHUNK_BYTES + 1)])]
+    [3, 1048576, 1]
+    """
+    for part in map(memoryview, parts):
+        for at in range(0, len(part), CHUNK_BYTES):
+            yield part[at : at + CHUNK_BYTES]

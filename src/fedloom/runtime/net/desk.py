@@ -1,0 +1,146 @@
+"""What a site works with: the party that answers, and what it keeps on its disk. It knows of no connection.
+
+What must survive a crash is written down before anything is sent.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ...core.errors import WireError
+from ...core.hidden import Advertise
+from ...core.task import Party, Reply, Task, Train
+from ...core.tree import join
+from ...store.notes import Answered, Notes
+from ..trainer import Trainer
+from .codec import reply_tree, task_of
+from .spool import Body, Spool
+from .talk import Message, field_of
+
+Offer = Callable[[Sequence[str], Body, float], None]  # keys of the tasks that it answers, the reply, seconds
+
+
+class Works(Protocol):
+    """What a party works with: a site's `Desk`, or a relay."""
+
+    incoming: Spool
+    outgoing: Spool
+
+    @property
+    def waiting(self) -> Collection[int]:
+        """Dispatches that were answered, or are being answered, and whose round is open."""
+        ...
+
+    def answer(self, key: str, message: Message, offer: Offer) -> None:
+        """Offer a reply to a task, now or later: alone, or one reply to several."""
+        ...
+
+    def cancel(self, keys: Collection[str]) -> None:
+        """Learn that nobody waits for these any more."""
+        ...
+
+    def received(self, digest: str) -> None:
+        """Learn that a body which was offered has arrived."""
+        ...
+
+    def settle(self, counted: set[int], void: set[int]) -> None:
+        """Learn which dispatches were counted, and which never will be."""
+        ...
+
+
+@dataclass(eq=False)
+class Desk:
+    """What a site works with: the party that answers, and what is kept on its disk.
+
+    Args:
+        trainer: whose memory and split are kept.
+        party: that answers: the trainer, behind the site's policy.
+        notes: replies and memory.
+        incoming, outgoing: bodies that were fetched, and those that are sent.
+        room: tells the trainer for how many clients a sum has room.
+    """
+
+    trainer: Trainer
+    party: Party
+    notes: Notes
+    incoming: Spool
+    outgoing: Spool
+    room: Callable[[int], None]
+    waiting: dict[int, Answered] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)  # dispatches whose round is; memory has moved on from them
+
+    def __post_init__(self) -> None:
+        self.trainer.memories.update(self.notes.memories())
+        self.waiting = {kept.number: kept for kept in self.notes.waiting()}
+        self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
+
+    def answer(self, key: str, message: Message, offer: Offer) -> None:
+        """Do a task, or find what was answered to it before, and offer the reply."""
+        task = self._task(message)
+        if isinstance(task.body, Advertise):
+            self._begin_anew(task.number)
+        kept = self.waiting.get(task.number) if isinstance(task.body, Train) else None
+        if isinstance(task.body, Train) and task.number in self.closed:
+            return  # asked twice, and settled in between: trained again, it would be from another memory
+        if kept is not None:
+            offer([key], Body(kept.digest, kept.size), kept.seconds)
+            return
+        reply = next(iter(self.party.answer([task])))
+        body = self.outgoing.put(reply_tree(reply.body))
+        if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice
+            self.notes.settle([], {self.trainer.name: self.trainer.memory})
+        if isinstance(task.body, Train):
+            self._note(task, reply, body)
+        offer([key], body, reply.seconds)
+
+    def cancel(self, keys: Collection[str]) -> None:
+        """Nobody waits for these any more; what has been begun is finished all the same."""
+
+    def received(self, digest: str) -> None:
+        """Forget a body that has arrived, unless it may have to be sent again."""
+        if all(kept.digest != digest for kept in self.waiting.values()):
+            self.outgoing.drop(digest)
+
+    def settle(self, counted: set[int], void: set[int]) -> None:
+        """Learn which replies were counted; memory moves, and what was answered in closed rounds is forgotten."""
+        numbers = [number for number in self.waiting if number in counted or number in void]
+        if not numbers:
+            return
+        self.closed.update(numbers)
+        self.party.settle(counted)
+        moved = {self.trainer.name: self.trainer.memory} if self.trainer.memory is not None else {}
+        self.notes.settle(numbers, moved)
+        for number in numbers:
+            self.outgoing.drop(self.waiting.pop(number).digest)
+        self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
+
+    def _begin_anew(self, number: int) -> None:
+        """Forget a masked reply of an earlier session: other masks cancel in the new one."""
+        if number in self.waiting:
+            self.notes.settle([number], {})
+            self.outgoing.drop(self.waiting.pop(number).digest)
+            self.trainer.pending.pop(number, None)
+
+    def _note(self, task: Task, reply: Reply, body: Body) -> None:
+        memory = self.trainer.pending.get(task.number)
+        kept = Answered(task.number, task.party, body.digest, body.size, reply.seconds, memory)
+        self.notes.answer(kept)
+        self.waiting[task.number] = kept
+
+    def _task(self, message: Message) -> Task:
+        bodies = bodies_of(message)
+        body = task_of(join(message["body"], {key: self.incoming.get(named) for key, named in bodies.items()}))
+        self.room(field_of(message, "room", int))
+        return Task(field_of(message, "number", int), field_of(message, "party", str), body)
+
+
+def bodies_of(message: Message) -> dict[str, Body]:
+    """Return the bodies that a task's arrays lie in, by key; raises `WireError` for anything else."""
+    found = {}
+    for key, named in field_of(message, "arrays", dict).items():
+        match named:
+            case [str(digest), int(size)] if size > 0:
+                found[key] = Body(digest, size)
+            case _:
+                raise WireError("a task names each of its arrays by digest and size.")
+    return found

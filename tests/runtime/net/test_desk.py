@@ -1,0 +1,139 @@
+"""A site's desk: nothing is trained twice, and only what was counted moves memory, in this process or the next."""
+
+import numpy as np
+import pytest
+
+from fedloom.adapters.numpy import logistic
+from fedloom.core.errors import WireError
+from fedloom.core.task import Evaluate, Task, Train
+from fedloom.core.tree import split
+from fedloom.recipes import scaffold
+from fedloom.runtime.net.codec import task_tree
+from fedloom.runtime.net.desk import Desk, bodies_of
+from fedloom.runtime.net.spool import Spool
+from fedloom.store.notes import Notes
+from small import classification, same_tree, small
+
+
+class Place:
+    """A site's folder; `desk` is what a process finds there."""
+
+    def __init__(self, folder):
+        self.folder, self.offers, self.held, self.trainings = folder, [], [], 0
+
+    def desk(self):
+        there = small(logistic(4), scaffold(), classification(), slow=self.trained)
+        self.there, trainer = there, there.parties["site0"]
+        notes = Notes(f"sqlite:///{self.folder / 'site.db'}")
+        self.held.append(notes)
+        spools = [Spool(self.folder / name, 1 << 20) for name in ("in", "out")]
+        return Desk(trainer, trainer, notes, *spools, lambda room: None)
+
+    def trained(self, name):
+        self.trainings += 1
+
+    def asked(self, desk, number, body=None):
+        """Ask for a dispatch; return the digest of what was offered, or None."""
+        there = self.there
+        body = body or Train(1, there.state.vector, there.terms.total.digest, there.terms.cap)
+        skeleton, arrays = split(task_tree(body))
+        named = {key: desk.incoming.put(array) for key, array in arrays.items()}
+        task = Task(number, "site0", body)
+        message = {"kind": "task", "number": task.number, "party": "site0", "room": 5, "body": skeleton}
+        message["arrays"] = {key: [each.digest, each.size] for key, each in named.items()}
+        offers = []
+        desk.answer(f"train/{number}", message, lambda keys, reply, seconds: offers.append((keys, reply)))
+        assert all(keys == [f"train/{number}"] for keys, _ in offers)
+        return offers[0][1].digest if offers else None
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    for notes in place.held:
+        notes.close()
+
+
+def test_what_was_answered_is_offered_again_and_not_trained_again(place):
+    desk = place.desk()
+    first = place.asked(desk, 1)
+    assert place.asked(desk, 1) == first
+    assert place.asked(place.desk(), 1) == first  # after a crash
+    assert place.trainings == 1
+    assert desk.outgoing.path(first).exists()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_only_what_was_counted_moves_memory(place, crash):
+    desk = place.desk()
+    place.asked(desk, 1)
+    if crash:
+        desk = place.desk()
+    before = desk.trainer.remembered()
+    desk.settle({7}, {9})
+    assert same_tree(desk.trainer.remembered(), before)
+    assert list(desk.waiting) == [1]
+    desk.settle({1}, set())
+    moved = desk.trainer.remembered()
+    assert moved["local"].any()
+    assert desk.waiting == {}
+    assert list(desk.outgoing.folder.iterdir()) == []
+    assert same_tree(place.desk().trainer.remembered(), moved)
+
+
+def test_what_will_never_be_counted_is_forgotten_and_moves_nothing(place):
+    desk = place.desk()
+    place.asked(desk, 1)
+    desk.settle(set(), {1})
+    assert desk.waiting == {}
+    assert not desk.trainer.remembered()["local"].any()
+    assert place.desk().waiting == {}
+
+
+def test_two_that_wait_are_settled_one_after_the_other(place):
+    desk = place.desk()
+    place.asked(desk, 1)
+    there = place.there
+    place.asked(desk, 2, Train(2, there.state.vector + 1, there.terms.total.digest, there.terms.cap))
+    desk.settle({1}, set())
+    assert list(desk.waiting) == [2]
+    before = desk.trainer.remembered()
+    desk.settle({2}, set())
+    assert not same_tree(desk.trainer.remembered(), before)
+
+
+def test_a_dispatch_that_is_settled_is_not_trained_again(place):
+    """Asked twice, settled in between: it would be trained from a memory that has moved, and move it back later."""
+    desk = place.desk()
+    place.asked(desk, 1)
+    desk.settle({1}, set())
+    moved = desk.trainer.remembered()
+    assert place.asked(desk, 1) is None
+    desk.settle({1}, set())
+    assert same_tree(desk.trainer.remembered(), moved)
+    assert place.trainings == 1
+
+
+def test_a_body_that_was_received_stays_only_if_it_may_be_sent_again(place):
+    desk = place.desk()
+    update, figures = place.asked(desk, 1), place.asked(desk, 1, Evaluate(place.there.state.vector))
+    for digest in (update, figures):
+        desk.received(digest)
+    assert [path.name for path in desk.outgoing.folder.iterdir()] == [update]
+
+
+@pytest.mark.parametrize("arrays", [None, [], {"0": None}, {"0": ["x"]}, {"0": [1, 2]}, {"0": ["x", -1]}, {"0": "xy"}])
+def test_malformed_names_of_bodies_are_refused(arrays):
+    with pytest.raises(WireError):
+        bodies_of({"kind": "task", "arrays": arrays})
+    assert bodies_of({"kind": "task", "arrays": {}}) == {}
+
+
+def test_a_task_that_is_none_is_refused(place):
+    desk = place.desk()
+    array = desk.incoming.put(np.zeros(3))
+    message = {"kind": "task", "number": 1, "party": "site0", "room": 5, "arrays": {"0": [array.digest, array.size]}}
+    for body in (None, {"$array": "0"}, {"task": "exec"}):
+        with pytest.raises(WireError):
+            desk.answer("k", message | {"body": body}, lambda *offer: pytest.fail("it was answered"))
