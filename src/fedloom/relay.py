@@ -21,6 +21,7 @@ from .runtime.credentials import Credentials
 from .runtime.enrolment import finish_renewal, prepare_renewal
 from .runtime.identity import Peer
 from .runtime.net.door import Door
+from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall, Leases
 from .runtime.net.kept import Kept
 from .runtime.net.relay import Relay, numbered, passed
@@ -225,18 +226,14 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
         held.callback(engine.dispose)
         log = Dispatches(engine)
         hall = _hall(loaded, folder, relaying.leases)
-        door = Door(
+        door = entrance(
             hall,
-            own.server_context(),
-            own.sign,
-            authority.denied,
-            lambda peer, members: _seatable(hall, peer, members, relaying.sites),
-            authority.enrol,
-            authority.renew,
-            log.verdicts,
-            lambda name: Spool(folder / "bodies" / name, _most(loaded)),
-            loaded.identity,
-            renewal=lambda context: _renewed(authority, own, context),
+            authority=authority,
+            credentials=own,
+            log=log,
+            seatable=lambda peer, members: _seatable(hall, peer, members, relaying.sites),
+            spool=lambda name: Spool(folder / "bodies" / name, _most(loaded)),
+            digest=loaded.identity,
         )
         listening = door.open(host, port)
         held.callback(door.shut)
@@ -278,9 +275,3 @@ def _seatable(hall: Hall, peer: Peer, members: tuple[Member, ...], sites: int) -
     others = sum(len(seat.members) for seat in hall.seats.values() if seat.name != peer.name)
     if others + len(members) > sites:
         raise WireError(f"there is room for {sites} members behind this relay, and {others} are there.")
-
-
-def _renewed(authority: Authority, credentials: Credentials, context: Any) -> None:
-    if credentials.due_for_renewal(datetime.now(UTC)):
-        authority.renew_own()
-        credentials.reload(context)

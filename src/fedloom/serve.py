@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from .runtime.authority import Authority
 from .runtime.credentials import Credentials
 from .runtime.identity import Peer
 from .runtime.net.door import Door
+from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall, Leases
 from .runtime.net.kept import Kept
 from .runtime.net.snapshot import FILE, Watch
@@ -215,25 +215,21 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             found_again(home / RUNS, serving.database)
         folder = _folder(home / RUNS, loaded)
         held.enter_context(locked(folder))
-        book = journal(folder, serving.database)
+        book = journal(folder, serving.database, durable=True)
         held.callback(book.close)
         size = loaded.app.strategy.payload(loaded.app.built.layout).size
         most = ROOM * size + SPARE
         hall = Hall(folder.name, Spool(folder / "bodies" / "out", 0), leases=serving.leases)
         log = Dispatches(book.engine)
         capacity = serving.capacity or serving.sites
-        door = Door(
+        door = entrance(
             hall,
-            credentials.server_context(),
-            credentials.sign,
-            authority.denied,
-            lambda peer, members: _seatable(hall, peer, members, capacity),
-            authority.enrol,
-            authority.renew,
-            log.verdicts,
-            lambda name: Spool(folder / "bodies" / name, most),
-            loaded.identity,
-            renewal=lambda context: _renewed(authority, credentials, context),
+            authority=authority,
+            credentials=credentials,
+            log=log,
+            seatable=lambda peer, members: _seatable(hall, peer, members, capacity),
+            spool=lambda name: Spool(folder / "bodies" / name, most),
+            digest=loaded.identity,
         )
         listening = door.open(host, port)
         about = {"name": loaded.app.name, "rounds": loaded.app.rounds, "listening": f"{host}:{listening}"}
@@ -278,12 +274,6 @@ def _seatable(hall: Hall, peer: Peer, members: Iterable[Member], capacity: int) 
         raise WireError(
             f"there is room for {capacity} members, and {others} of them are there; serve with a larger --capacity."
         )
-
-
-def _renewed(authority: Authority, credentials: Credentials, context: Any) -> None:
-    if credentials.due_for_renewal(datetime.now(UTC)):
-        authority.renew_own()
-        credentials.reload(context)
 
 
 def _test(training: Training, wanted: bool, found: dict[str, Any]) -> Any:

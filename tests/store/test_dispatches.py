@@ -1,6 +1,7 @@
 """The coordinator's log: asked, accepted, closed; each of it once."""
 
 import pytest
+from sqlalchemy import event
 
 from fedloom.core.task import Member
 from fedloom.store.dispatches import Accepted, Dispatches, Joined
@@ -37,8 +38,8 @@ def test_members_come_change_and_go(reopened):
 
 def test_who_was_asked_under_a_number_stays(reopened):
     log = reopened()
-    log.ask({1: "a", 2: "b"}, 1)
-    log.ask({1: "z", 2: "b", 3: "c"}, 1)
+    assert log.ask({1: "a", 2: "b"}, 1) == set()
+    assert log.ask({1: "z", 2: "b", 3: "c"}, 1) == {1, 2}
     assert reopened().open() == [1, 2, 3]
     log.close([1], [2])
     log.ask({1: "a", 2: "b", 3: "c"}, 1)
@@ -52,11 +53,11 @@ def test_updates_are_in_the_order_of_acceptance_and_each_is_there_once(reopened)
     log.accept(row(3, digest="another"))
     again = reopened()
     assert [(found.numbers, found.digest) for found in again.accepted(range(1, 9))] == [
-        ((3,), "d3"),
+        ((3,), "another"),  # in its place, and with the body that is there now
         ((1, 2), "d1"),
         ((7,), "d7"),
     ]
-    assert again.accepted([3]) == [row(3, digest="d3")]
+    assert again.accepted([3]) == [row(3, digest="another")]
     assert again.accepted([1]) == []  # it answers 2 as well
     assert again.accepted([]) == []
     assert again.accepted([100]) == []
@@ -79,3 +80,27 @@ def test_verdicts_of_very_many_numbers(reopened):
     log.close(range(1, 2001, 2), range(2, 2001, 2))
     found = log.verdicts([*range(1, 2001), *range(10**9, 10**9 + 98_000), 2**63 - 1])
     assert found == {number: number % 2 == 1 for number in range(1, 2001)}
+
+
+def test_what_parties_are_told_is_written_through_to_the_disk_and_all_before_it(reopened):
+    """SQLite syncs its log when it commits with synchronous = FULL (2), and all that lies before in it; 1 is NORMAL."""
+    log, levels = reopened(), []
+
+    @event.listens_for(log._engine, "commit")
+    def committed(connection):
+        levels.append(connection.connection.dbapi_connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    log.ask({1: "a", 2: "b"}, 1)
+    log.accept(row(1))
+    log.close([1], [2])
+    log.join([Joined(Member("a", 3), "a", 0)])
+    log.leave(["a"])
+    log.accept(row(2))
+    assert levels == [1, 1, 2, 2, 2, 1]
+
+
+def test_nothing_to_write_is_no_transaction(reopened):
+    log, commits = reopened(), []
+    event.listen(log._engine, "commit", commits.append)
+    log.close([], []), log.join([]), log.leave([])
+    assert commits == []

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from postgres import server
+from sqlalchemy import event
 
 from apps import app
 from fedloom.core.errors import ConfigError, RunError, UnknownRun
@@ -191,3 +192,19 @@ def test_a_database_that_lacks_a_column_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(RunError, match="no such column"):
         book.row()
     book.close()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_state_is_written_through_to_the_disk_where_that_is_asked(tmp_path, state, durable):
+    """2 is FULL, 1 is NORMAL; it is as before behind it."""
+    levels = []
+    with closing(journal_of(tmp_path, durable=durable)) as book:
+        book.begin(ROW, state)
+
+        @event.listens_for(book.engine, "commit")
+        def committed(connection):
+            levels.append(connection.connection.dbapi_connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        book.save(state.but(round=1), [{"round": 1}], {})
+        book.reopen()
+    assert levels == [2 if durable else 1, 1]

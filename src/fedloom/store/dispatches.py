@@ -3,11 +3,26 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from ..core.task import Member
-from .journal import transaction
+from .journal import transaction, unusable
 
 _META = MetaData()
 _MEMBERS = Table(
@@ -62,7 +77,11 @@ class Joined:
 
 
 class Dispatches:
-    """Reads and writes the log; every method is one transaction that is on the disk when it returns."""
+    """Reads and writes the log; every method is one transaction, which outlives the process when it returns.
+
+    Verdicts and members outlive a power cut too, and with them all that was written before: they are what parties are
+    told. What a power cut may take beyond is asked again, under the same numbers.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -75,7 +94,9 @@ class Dispatches:
             {"name": j.member.name, "seat": j.seat, "examples": j.member.examples, "held_out": j.held_out}
             for j in joined
         ]
-        with transaction(self._engine) as connection:
+        if not rows:
+            return
+        with transaction(self._engine, durable=True) as connection:
             for row in rows:
                 connection.execute(delete(_MEMBERS).where(_MEMBERS.c.name == row["name"]))
                 connection.execute(insert(_MEMBERS), {**row, "since": after, "until": None})
@@ -106,17 +127,20 @@ class Dispatches:
 
     def leave(self, names: Collection[str], after: int = 0) -> None:
         """Write down who takes no part in the rounds behind `after`."""
-        with transaction(self._engine) as connection:
+        if not names:
+            return
+        with transaction(self._engine, durable=True) as connection:
             for name in names:
                 connection.execute(update(_MEMBERS).where(_MEMBERS.c.name == name).values(until=after))
 
     def latest(self) -> int:
         """Return the last round that somebody was asked in; 0 before the first."""
+        last = select(_ASKED.c.round).order_by(_ASKED.c.number.desc()).limit(1)
         with transaction(self._engine) as connection:
-            return connection.execute(select(func.max(_ASKED.c.round))).scalar() or 0
+            return connection.execute(last).scalar() or 0
 
-    def ask(self, parties: Mapping[int, str], round: int) -> None:
-        """Write down who is asked under which number; a number that is there already stays as it is."""
+    def ask(self, parties: Mapping[int, str], round: int) -> set[int]:
+        """Write down who is asked under which number; return those that are there already, which stay as they are."""
         with transaction(self._engine) as connection:
             known = set(connection.execute(select(_ASKED.c.number).where(_ASKED.c.round == round)).scalars())
             rows = [
@@ -126,14 +150,20 @@ class Dispatches:
             ]
             if rows:
                 connection.execute(insert(_ASKED), rows)
+        return known & set(parties)
 
     def accept(self, accepted: Accepted) -> None:
-        """Write an update down, behind those before it; one that is there already stays where it is."""
+        """Write an update down, behind those before it; one that came again stays in its place, with its new body."""
         row, number = {**vars(accepted), "number": accepted.numbers[0]}, accepted.numbers[0]
         row |= {"numbers": list(accepted.numbers), "parties": list(accepted.parties)}
-        with transaction(self._engine) as connection:
-            if connection.execute(select(_ACCEPTED.c.place).where(_ACCEPTED.c.number == number)).first() is None:
+        try:
+            with self._engine.begin() as connection:  # in one go, for it is there seldom
                 connection.execute(insert(_ACCEPTED), row)
+        except IntegrityError:
+            with transaction(self._engine) as connection:
+                connection.execute(update(_ACCEPTED).where(_ACCEPTED.c.number == number), row)
+        except DBAPIError as error:
+            raise unusable(self._engine, error) from error
 
     def accepted(self, numbers: Collection[int]) -> list[Accepted]:
         """Return the accepted answers to these dispatches, in the order of acceptance."""
@@ -150,10 +180,12 @@ class Dispatches:
 
     def close(self, counted: Collection[int], void: Collection[int]) -> None:
         """Write down which dispatches were counted and which never will be."""
-        with transaction(self._engine) as connection:
-            for numbers, value in ((counted, 1), (void, 0)):
-                for number in numbers:
-                    connection.execute(update(_ASKED).where(_ASKED.c.number == number).values(counted=value))
+        verdict = update(_ASKED).where(_ASKED.c.number == bindparam("of")).values(counted=bindparam("verdict"))
+        rows = [{"of": number, "verdict": value} for numbers, value in ((counted, 1), (void, 0)) for number in numbers]
+        if not rows:
+            return
+        with transaction(self._engine, durable=True) as connection:
+            connection.execute(verdict, rows)
 
     def verdicts(self, numbers: Collection[int]) -> dict[int, bool]:
         """Return whether they were counted, of those that are closed."""

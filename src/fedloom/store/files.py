@@ -104,9 +104,19 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], mode: int = 0o6
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _named_for_good(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise RunError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _named_for_good(folder: Path) -> None:
+    """Wait until the names in a folder would outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

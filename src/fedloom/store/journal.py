@@ -110,10 +110,13 @@ class Journal:
         url: of the database.
         folder: where a state of more than `LARGE` bytes lies as a file; None keeps all of it in the database.
         run: of a database that holds several; each has a schema of its own.
+        durable: is what was saved to outlive a power cut, as soon as it was?
     """
 
-    def __init__(self, url: str, folder: Path | None = None, run: str | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self, url: str, folder: Path | None = None, run: str | None = None, *, durable: bool = False
+    ) -> None:
+        self.folder, self.durable = folder, durable
         self.engine = opened_engine(url, run=run)
         with self._begin() as connection:
             _META.create_all(connection)
@@ -150,7 +153,7 @@ class Journal:
         With `ending` also how the run ended: there is no instant at which only one of the two is written.
         """
         content = self._stored(state)
-        with self._begin() as connection:
+        with transaction(self.engine, durable=self.durable) as connection:
             _replace(connection, _ROUNDS, "round", [{"round": r["round"], "event": _finite(r)} for r in rounds])
             _replace(connection, _MEMORY, "member", [{"member": m, "tree": dump(t)} for m, t in memories.items()])
             connection.execute(delete(_STATE))
@@ -161,7 +164,7 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until what was written would outlive a power cut; other databases than SQLite do so by themselves."""
-        if self.engine.dialect.name == "sqlite":
+        if not self.durable and self.engine.dialect.name == "sqlite":
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(FULL)").all()
 
@@ -218,13 +221,37 @@ class Journal:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction; what the database complains of becomes a `RunError`."""
+def transaction(engine: Engine, *, durable: bool = False) -> Iterator[Connection]:
+    """Open a transaction; what the database complains of becomes a `RunError`.
+
+    When a `durable` one has been committed, it and all before it outlive a power cut. SQLite writes through to the disk
+    once for all of them; other databases than SQLite always do.
+    """
     try:
-        with engine.begin() as connection:
+        with engine.connect() as connection, _written_through(connection, durable), connection.begin():
             yield connection
     except DBAPIError as error:
-        raise RunError(f"the journal {engine.url} cannot be read or written: {error.orig}.") from error
+        raise unusable(engine, error) from error
+
+
+def unusable(engine: Engine, error: DBAPIError) -> RunError:
+    """Return what the database complains of, as an error of a run."""
+    return RunError(f"the journal {engine.url} cannot be read or written: {error.orig}.")
+
+
+@contextmanager
+def _written_through(connection: Connection, durable: bool) -> Iterator[None]:
+    raw = connection.connection.dbapi_connection if durable and connection.dialect.name == "sqlite" else None
+    if raw is None:
+        yield
+        return
+    pragma = "PRAGMA synchronous"
+    (before,) = raw.execute(pragma).fetchone()  # type: ignore[attr-defined]
+    raw.execute(f"{pragma}=FULL")  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        raw.execute(f"{pragma}={before}")  # type: ignore[attr-defined]
 
 
 def opened_engine(url: str, synchronous: str = "NORMAL", run: str | None = None) -> Engine:

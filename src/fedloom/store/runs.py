@@ -33,14 +33,17 @@ def create(out: Path, name: str) -> Path:
     return folder
 
 
-def journal(folder: Path, database: str | None = None) -> Journal:
-    """Open the journal in a run's folder, or begin it; or the one in a database, whose URL the folder remembers."""
+def journal(folder: Path, database: str | None = None, *, durable: bool = False) -> Journal:
+    """Open the journal in a run's folder, or begin it; or the one in a database, whose URL the folder remembers.
+
+    With `durable`, what it saves outlives a power cut.
+    """
     elsewhere = folder / ELSEWHERE
     if database is not None:
         write_whole(elsewhere, database.encode(), mode=0o600)  # it may hold a password
     if elsewhere.is_file():
-        return Journal(elsewhere.read_text(), run=folder.name)
-    return Journal(f"sqlite:///{folder / JOURNAL}", folder)
+        return Journal(elsewhere.read_text(), run=folder.name, durable=durable)
+    return Journal(f"sqlite:///{folder / JOURNAL}", folder, durable=durable)
 
 
 def has_journal(folder: Path) -> bool:

@@ -42,7 +42,7 @@ class Usage:
 
     def __init__(self, path: Path, app: str, run: str) -> None:
         self._engine, self._path = _engine(path), path
-        self._run = {"app": app, "run": run}
+        self._run, self._begun = {"app": app, "run": run}, False
         with self._begin() as connection:
             _META.create_all(connection)
 
@@ -75,6 +75,10 @@ class Usage:
 
     def begin(self, most: int | None = None) -> bool:
         """Count this run among those of its app, unless it is new and there were `most` already."""
+        self._begun = self._begun or self._counted(most)  # what was counted stays so
+        return self._begun
+
+    def _counted(self, most: int | None) -> bool:
         with self._begin() as connection:
             runs = set(connection.execute(select(_RUNS.c.run).where(_RUNS.c.app == self._run["app"])).scalars())
             if self._run["run"] in runs:

@@ -38,6 +38,22 @@ def test_after_a_crash_only_who_has_not_answered_is_asked_again(office):
     ]
 
 
+def test_a_body_that_a_power_cut_has_damaged_is_asked_for_again(office):
+    """Bodies are not written through to the disk: what they are called tells whether they have come through."""
+    tasks = train((1, "a"), (2, "b"))
+    ask = office.come().kept.send(tasks)
+    for name, number in (("a", 1), ("b", 2)):
+        digest = office.offer(name, [f"train/{number}"], trained(float(number)))
+    assert len(drained(office, ask)) == 2
+    path = office.hall.seats["b"].spool.path(digest)
+    path.write_bytes(bytes(path.stat().st_size))
+    ask = office.crash().come().kept.send(tasks)
+    assert [office.kinds(name) for name in "ab"] == [[], ["task"]]
+    assert not path.exists()
+    office.offer("b", ["train/2"], trained(2.0))
+    assert [value(reply) for reply in drained(office, ask)] == [1.0, 2.0]
+
+
 def test_what_had_arrived_and_was_not_received_is_asked_again(office):
     """It was not written down, so nothing was done with it."""
     tasks = train((1, "a"))

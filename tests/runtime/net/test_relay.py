@@ -5,6 +5,7 @@ from fractions import Fraction
 from itertools import permutations
 from queue import Empty, Queue
 from threading import Thread
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -109,6 +110,13 @@ class Between:
         keys, body, _ = self.offers.get(timeout=SOON_S)
         known = {layout.digest: layout for layout in (TOTAL, PAYLOAD)}
         return keys, body, reply_of(self.relay.outgoing.get(body), known, "relay")
+
+    def written(self, number):
+        """Wait until the answer to a dispatch is in the log."""
+        end = monotonic() + SOON_S
+        while not self.relay.kept.log.accepted([number]):
+            assert monotonic() < end
+            sleep(0.005)
 
     def silent(self):
         with pytest.raises(Empty):
@@ -292,6 +300,7 @@ def test_a_relay_that_was_killed_in_between_asks_only_who_has_not_answered(tmp_p
         between.reply("voss", Fault("voss", "train", "ValueError", "no"))
         between.reply("oslo", trained(DELTAS["oslo"]))
         between.offered()
+        between.written(2)
     with Between(tmp_path) as between:
         between.ask(train(), ["bergen", "oslo"])
         assert between.asked() == ["bergen"]

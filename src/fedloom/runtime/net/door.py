@@ -1,7 +1,7 @@
 """Where parties come in: a listening port, handshakes, enrolment, and a thread for each connection.
 
 Whoever has no certificate may only enrol, with a token that was made for it. All that a stranger can cost is a
-handshake, and only so many of those go on at a time.
+handshake, and only so many of those go on at a time, from one address fewer than from all.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from logging import DEBUG, WARNING, getLogger
-from threading import BoundedSemaphore, Event, Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -23,10 +23,11 @@ from .hall import Hall
 from .line import CHUNK, CONTROL, ENROL, NONCE, Line, LineLost
 from .seats import Seat, writing
 from .spool import Spool
+from .strangers import Strangers
 from .talk import Channel, Message, field_of, numbers_of
 
 log = getLogger(__name__)
-STRANGERS, HANDSHAKE_S, HELLO_S = 64, 10.0, 30.0
+HANDSHAKE_S, HELLO_S = 10.0, 30.0
 ROLES = ("site", "relay")
 STRANGER = "a stranger"
 SILENT = (ssl.SSLEOFError, ConnectionResetError, TimeoutError)  # called and said nothing: a probe, not worth a warning
@@ -69,7 +70,7 @@ class Door:
     digest: str
     renewal: Callable[[ssl.SSLContext], None] = lambda context: None
     listener: socket.socket | None = None
-    _room: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(STRANGERS))
+    _strangers: Strangers = field(default_factory=Strangers)
     _ended: tuple[str, str] | None = None
     _closing: Event = field(default_factory=Event)
     _writers: set[Thread] = field(default_factory=set)
@@ -122,9 +123,9 @@ class Door:
                     return
                 log.warning("nobody was let in", extra={"why": str(error)})
                 continue
-            if not self._room.acquire(blocking=False):
+            if why := self._strangers.enter(address[0]):
                 sock.close()
-                log.warning("refused", extra={"from": address[0], "why": "too many handshakes at a time"})
+                log.warning("refused", extra={"from": address[0], "why": why})
                 continue
             try:
                 self.renewal(self.context)
@@ -134,7 +135,7 @@ class Door:
 
     def _serve(self, raw: socket.socket, address: str) -> None:
         who = STRANGER
-        known = _Once(self._room.release)
+        known = _Once(lambda: self._strangers.leave(address))
         try:
             raw.settimeout(HANDSHAKE_S)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -32,6 +32,7 @@ class Kept:
     _replays: dict[int, deque[Reply]] = field(default_factory=dict)
     _asked: dict[int, int] = field(default_factory=dict)  # open dispatches, and the ask that each belongs to
     _over: set[int] = field(default_factory=set)  # of those, who has answered or will not be waited for
+    _bodies: dict[tuple[int, ...], tuple[str, str]] = field(default_factory=dict)  # of open dispatches: party, digest
     _closed: list[tuple[str, str]] = field(default_factory=list)  # party and digest of bodies that are done with
 
     def members(self) -> Sequence[Member]:
@@ -50,16 +51,17 @@ class Kept:
         self._forget()
         first = next(iter(train.values())).body
         assert isinstance(first, Train), "only training is written down"
-        self.log.ask({number: task.party for number, task in train.items()}, first.round)
+        again = self.log.ask({number: task.party for number, task in train.items()}, first.round)
         self.hall.expect({number: task.party for number, task in train.items()})
-        verdicts = self.log.verdicts(train)
+        verdicts = self.log.verdicts(again) if again else {}
         known = [
             row
-            for row in (() if first.peers else self.log.accepted(train))  # masks of another session do not cancel
+            for row in (self.log.accepted(again) if again and not first.peers else ())  # peers: other masks
             if verdicts.get(row.numbers[0], True)
             and row.parties == tuple(train[number].party for number in row.numbers)
             and self._here(row)
         ]
+        self._bodies |= {row.numbers: (row.parties[0], row.digest) for row in known}
         there = {number for row in known for number in row.numbers}
         there |= {number for number, counted in verdicts.items() if not counted}
         ticket = self.hall.send([task for number, task in train.items() if number not in there], ask)
@@ -76,6 +78,7 @@ class Kept:
         found = self.hall.receive(ask, timeout_s)
         if found is not None and isinstance(found.body, Trained):
             body, seconds = self.hall.source(found)
+            self._bodies[found.numbers] = (found.parties[0], body.digest)
             self.log.accept(Accepted(found.numbers, found.parties, body.digest, body.size, seconds))
         if found is not None:
             self._over.update(self._asked.keys() & set(found.numbers) if self._trains(ask) else ())
@@ -94,7 +97,8 @@ class Kept:
     def close(self, counted: set[int], void: set[int]) -> None:
         """Write down what was counted and what never will be, where somebody else has decided it; tell the parties."""
         self.log.close(counted, void)
-        self._closed += [(row.parties[0], row.digest) for row in self.log.accepted(counted | void)]
+        done = [numbers for numbers in self._bodies if set(numbers) <= counted | void]
+        self._closed += [self._bodies.pop(numbers) for numbers in done]
         for number in counted | void:
             self._asked.pop(number, None)
         self._over -= counted | void
@@ -112,7 +116,7 @@ class Kept:
         return ask.id in self._asked.values()
 
     def _here(self, row: Accepted) -> bool:
-        return self.hall.seat_of(row.parties[0]).spool.has(Body(row.digest, row.size))
+        return self.hall.seat_of(row.parties[0]).spool.intact(Body(row.digest, row.size))
 
     def _again(self, row: Accepted, tasks: Sequence[Task]) -> Reply:
         return self.hall.reply(self.hall.seat_of(row.parties[0]), tasks, Body(row.digest, row.size), row.seconds)

@@ -70,6 +70,18 @@ class Spool:
         path = self.path(body.digest)
         return path.is_file() and path.stat().st_size == body.size
 
+    def intact(self, body: Body) -> bool:
+        """Is it here, and still what it is called? One that was damaged, as by a power cut, is dropped."""
+        if not self.has(body):
+            return False
+        seen = sha256()
+        for _, data in self.pieces(body.digest, 0):
+            seen.update(data)
+        if seen.hexdigest() != body.digest:
+            self.drop(body.digest)
+            return False
+        return True
+
     def get(self, body: Body) -> Tree:
         """Return the value, its arrays read-only views of the file."""
         return restore(np.memmap(self.path(body.digest), np.uint8, "r").data)
