@@ -113,9 +113,7 @@ class Journal:
         durable: is what was saved to outlive a power cut, as soon as it was?
     """
 
-    def __init__(
-        self, url: str, folder: Path | None = None, run: str | None = None, *, durable: bool = False
-    ) -> None:
+    def __init__(self, url: str, folder: Path | None = None, run: str | None = None, *, durable: bool = False) -> None:
         self.folder, self.durable = folder, durable
         self.engine = opened_engine(url, run=run)
         with self._begin() as connection:
