@@ -244,12 +244,12 @@ def _written_through(connection: Connection, durable: bool) -> Iterator[None]:
         yield
         return
     pragma = "PRAGMA synchronous"
-    (before,) = raw.execute(pragma).fetchone()  # type: ignore[attr-defined]
-    raw.execute(f"{pragma}=FULL")  # type: ignore[attr-defined]
+    (before,) = raw.execute(pragma).fetchone()
+    raw.execute(f"{pragma}=FULL")
     try:
         yield
     finally:
-        raw.execute(f"{pragma}={before}")  # type: ignore[attr-defined]
+        raw.execute(f"{pragma}={before}")
 
 
 def opened_engine(url: str, synchronous: str = "NORMAL", run: str | None = None) -> Engine:

@@ -162,6 +162,6 @@ def chunks(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
     >>> [len(chunk) for chunk in chunks([bytes(3), bytes(CHUNK_BYTES + 1)])]
     [3, 1048576, 1]
     """
-    for part in map(memoryview, parts):
+    for part in parts:
         for at in range(0, len(part), CHUNK_BYTES):
-            yield part[at : at + CHUNK_BYTES]
+            yield memoryview(part)[at : at + CHUNK_BYTES]
