@@ -16,6 +16,7 @@ from fedloom.core.state import State
 from fedloom.core.strategy import Strategy, Terms
 from fedloom.core.task import Member, Reply
 from fedloom.core.update import Update, weigh
+from fedloom.gather.secure.registry import Registry
 from fedloom.runtime.inprocess import InProcess
 from fedloom.runtime.trainer import Trainer
 
@@ -94,6 +95,10 @@ def small(model, strategy, splits, *, seed=0, now: Callable[[], float] = monoton
     }
     for party in parties.values() if slow else ():
         party.before = slow
+    if strategy.gather.hides and len(members) >= 3:
+        registry = Registry(list(parties))
+        for name, party in parties.items():
+            party.identity = registry.identity(name)
     federation = InProcess(parties, members, now)
     state = strategy.first(terms, model.init(stream(seed, "init")), seed)
     return Small(model, strategy, parties, terms, federation if change is None else Changed(federation, change), state)

@@ -12,7 +12,7 @@ from fedloom.core.strategy import Strategy
 from fedloom.core.weights import Equal
 from fedloom.local import AtHome
 from fedloom.optimize import Adagrad, Adam, Momentum, PerBlock, Step, Yogi
-from fedloom.recipes import RECIPES, dp_fedavg, fedasync, fedbn, fedbuff, fedsgd, sgd
+from fedloom.recipes import RECIPES, dp_fedavg, dp_secagg_fedavg, fedasync, fedbn, fedbuff, fedsgd, local_dp_fedavg, sgd
 from fedloom.schedule import Buffered, Sync
 from fedloom.select import Everyone, Poisson, Uniform
 from fedloom.stages import GaussianNoise
@@ -20,7 +20,11 @@ from nets import Norm
 from small import classification, pooled, small
 
 SPLITS = classification((30, 20, 25, 15, 20))
-QUIET = {dp_fedavg: {"clip": 10.0, "noise_multiplier": 1e-3}}
+QUIET = {
+    dp_fedavg: {"clip": 10.0, "noise_multiplier": 1e-3},
+    local_dp_fedavg: {"clip": 10.0, "noise_multiplier": 1e-3},
+    dp_secagg_fedavg: {"clip": 10.0, "noise_multiplier": 1e-2, "survivors": 5},
+}
 BUFFERED = {fedbuff: {"size": 2, "concurrency": 4}, fedasync: {"concurrency": 4}}
 
 

@@ -27,6 +27,7 @@ from .models import BuiltIn
 from .optimize import Adagrad, Adam, Constant, Cosine, Exponential, Momentum, PerBlock, Staircase, Step, Yogi
 from .recipes import (
     dp_fedavg,
+    dp_secagg_fedavg,
     dp_sgd_fedavg,
     fedadagrad,
     fedadam,
@@ -40,6 +41,7 @@ from .recipes import (
     fedyogi,
     geometric_median,
     krum,
+    local_dp_fedavg,
     median,
     multi_krum,
     scaffold,
@@ -50,7 +52,18 @@ from .recording import run
 from .runtime.traces import Traces
 from .schedule import Buffered, Sync
 from .select import Everyone, Poisson, Steady, Uniform
-from .stages import AdaptiveNoise, Clip, FixedPoint, GaussianNoise, LaplaceNoise, Quantize
+from .stages import (
+    AdaptiveNoise,
+    Clip,
+    FixedPoint,
+    GaussianNoise,
+    LaplaceNoise,
+    LocalGaussianNoise,
+    LocalLaplaceNoise,
+    Quantize,
+    Rotate,
+    SkellamNoise,
+)
 from .stop import Stop
 from .version import __version__
 
@@ -95,6 +108,8 @@ __all__ = [
     "LaplaceNoise",
     "Layout",
     "Leaf",
+    "LocalGaussianNoise",
+    "LocalLaplaceNoise",
     "Mean",
     "Median",
     "Metrics",
@@ -108,6 +123,7 @@ __all__ = [
     "Prox",
     "Quantity",
     "Quantize",
+    "Rotate",
     "RunError",
     "Scaffold",
     "Schema",
@@ -115,6 +131,7 @@ __all__ = [
     "Sgd",
     "Shards",
     "Shifted",
+    "SkellamNoise",
     "SklearnSet",
     "Staircase",
     "State",
@@ -133,6 +150,7 @@ __all__ = [
     "Yogi",
     "__version__",
     "dp_fedavg",
+    "dp_secagg_fedavg",
     "dp_sgd_fedavg",
     "fedadagrad",
     "fedadam",
@@ -148,6 +166,7 @@ __all__ = [
     "heart_disease",
     "krum",
     "linear",
+    "local_dp_fedavg",
     "logistic",
     "median",
     "mnist",

@@ -172,7 +172,9 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     payload = app.strategy.payload(model.layout)
 
     def room(cohort: int) -> None:
-        trainer.terms = Terms(model.layout, payload, payload.weighted(cohort), 1)
+        terms = Terms(model.layout, payload, payload.weighted(cohort), 1)
+        app.strategy.fits(terms.total)
+        trainer.terms = terms
 
     most = ROOM * model.layout.size + SPARE
     notes = Notes(f"sqlite:///{folder / 'site.db'}")

@@ -12,13 +12,13 @@ from .core.parts import Optimizer, Selector
 from .core.strategy import Strategy
 from .core.tree import Tree
 from .core.weights import ByExamples, Equal
-from .gather import Plain
+from .gather import Plain, SecAgg
 from .local import AtHome, DpSgd, Prox, Scaffold, Sgd
 from .local.scaffold import CONTROL
 from .optimize import Adagrad, Adam, Momentum, PerBlock, Step, Yogi
 from .schedule import Buffered, Sync
 from .select import Everyone, Poisson, Uniform
-from .stages import GaussianNoise
+from .stages import GaussianNoise, LocalGaussianNoise, SkellamNoise
 
 Cohort = int | float | None
 
@@ -276,7 +276,48 @@ def dp_sgd_fedavg(
     return replace(fedavg(cohort=cohort), local=local, weights=Equal())
 
 
+def dp_secagg_fedavg(
+    sgd: Sgd = Sgd(),
+    *,
+    survivors: int = 3,
+    clip: float = 1.0,
+    noise_multiplier: float = 1.0,
+    delta: float = 1e-5,
+    server_lr: float = 1.0,
+    seeded: bool = False,
+) -> Strategy:
+    """FedAvg, distributed differential privacy, secure aggregation: Agarwal et al., NeurIPS 2021 (arXiv 2110.04995v2).
+
+    The protocol of section 4, without sampling: all clients, clipped to `clip`, add shares of Skellam noise to whole
+    numbers, and the coordinator sees the masked sum alone, of at least `survivors` clients, whose noise is
+    `noise_multiplier · clip`. So epsilon, told at `delta`, holds against the coordinator too.
+    """
+    noise = SkellamNoise(clip=clip, noise_multiplier=noise_multiplier, delta=delta, survivors=survivors, seeded=seeded)
+    return replace(dp_fedavg(sgd, server_lr=server_lr), stages=(noise,), gather=SecAgg(survivors=max(3, survivors)))
+
+
+def local_dp_fedavg(
+    sgd: Sgd = Sgd(),
+    *,
+    cohort: Cohort = None,
+    clip: float = 1.0,
+    noise_multiplier: float = 1.0,
+    delta: float = 1e-5,
+    server_lr: float = 1.0,
+    seeded: bool = False,
+) -> Strategy:
+    """Local differential privacy: Kasiviswanathan et al., FOCS 2008 (arXiv 0803.0924); nobody is trusted with a delta.
+
+    A client clips its delta to `clip` and adds noise of `noise_multiplier · 2·clip` itself; the noise is that of Balle
+    and Wang, ICML 2018 (arXiv 1805.06530v2), Algorithm 1. So much noise needs many clients. Epsilon, told at `delta`,
+    is of one client's reports in all rounds, as if it were asked in each.
+    """
+    noise = LocalGaussianNoise(clip=clip, noise_multiplier=noise_multiplier, delta=delta, seeded=seeded)
+    return replace(fedavg(sgd, cohort=cohort), weights=Equal(), stages=(noise,), optimizer=Step(server_lr))
+
+
 RECIPES = (
     *(fedavg, fedsgd, fedavgm, fedprox, scaffold, fedadam, fedyogi, fedadagrad, fedbn, fedbuff, fedasync),
-    *(median, trimmed_mean, krum, multi_krum, geometric_median, dp_fedavg, dp_sgd_fedavg),
+    *(median, trimmed_mean, krum, multi_krum, geometric_median, dp_fedavg, dp_sgd_fedavg, dp_secagg_fedavg),
+    *(local_dp_fedavg,),
 )

@@ -132,7 +132,7 @@ class Recording:
         training = self.simulation
         if site is not None:
             return training.personal(site, self.state.vector)
-        if training.terms.payload.only(MODEL).leaves != training.model.layout.leaves:
+        if not training.terms.payload.only(MODEL).alike(training.model.layout):
             raise ConfigError(f"some leaves stay home, so name the site whose model to use: {training.sites}.")
         return training.shared(self.state.vector)
 

@@ -164,6 +164,7 @@ class Coordinator:
         capacity = self.serving.capacity or self.serving.sites
         room = app.strategy.cohort(max(capacity, len(members)))
         terms = Terms(terms.model, terms.payload, terms.payload.weighted(room), terms.cap)
+        app.strategy.fits(terms.total)
         names = app.data.source.schema.numeric if app.data.source.schema is not None else ()
         known = [terms.total, terms.payload, *(layout_of(what, names) for what in ("mean", "variance") if names)]
         self.hall.layouts.update({layout.digest: layout for layout in known})
@@ -281,6 +282,6 @@ def _test(training: Training, wanted: bool, found: dict[str, Any]) -> Any:
     if not wanted:
         return None
     test = training.app.data.source.test()
-    if test is None or training.terms.payload.only(MODEL).leaves != training.model.layout.leaves:
+    if test is None or not training.terms.payload.only(MODEL).alike(training.model.layout):
         raise ConfigError("there is no test part for the coordinator to measure on, or leaves stay home; drop --test.")
     return test.examples(found)

@@ -106,7 +106,7 @@ def simulate(
         return Trainer(name, model, app.strategy, rows, app.seed, terms, initial, memories, found, bootstrap, known)
 
     first, test = app.strategy.first(terms, initial, app.seed), app.data.source.test() if held is None else None
-    whole = terms.payload.only(MODEL).leaves == model.layout.leaves
+    whole = terms.payload.only(MODEL).alike(model.layout)
     build = _many if isinstance(own, Lazy) else _few
 
     def carry(parties: Parties) -> InProcess:

@@ -29,7 +29,18 @@ from .gather import Plain, SecAgg
 from .models import BuiltIn
 from .runtime.traces import Traces
 from .select import Poisson
-from .stages import AdaptiveNoise, Clip, FixedPoint, GaussianNoise, LaplaceNoise, Quantize
+from .stages import (
+    AdaptiveNoise,
+    Clip,
+    FixedPoint,
+    GaussianNoise,
+    LaplaceNoise,
+    LocalGaussianNoise,
+    LocalLaplaceNoise,
+    Quantize,
+    Rotate,
+    SkellamNoise,
+)
 from .stop import Stop
 
 Table = dict[str, Any]
@@ -40,6 +51,10 @@ STAGES: dict[str, type] = {
     "gaussian_noise": GaussianNoise,
     "laplace_noise": LaplaceNoise,
     "adaptive_noise": AdaptiveNoise,
+    "local_gaussian_noise": LocalGaussianNoise,
+    "local_laplace_noise": LocalLaplaceNoise,
+    "rotate": Rotate,
+    "skellam_noise": SkellamNoise,
 }
 GATHERS: dict[str, type] = {"plain": Plain, "secagg": SecAgg}
 PARTITIONS: dict[str, type] = {

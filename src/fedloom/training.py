@@ -147,7 +147,7 @@ class Training:
     def shared(self, vector: Vector) -> Vector:
         """Return the shared model in the model's layout; leaves that stay home have their initial values."""
         layout = self.model.layout
-        if self.terms.payload.only(MODEL).leaves == layout.leaves:
+        if self.terms.payload.only(MODEL).alike(layout):
             return vector[self.terms.payload.block(MODEL)].astype(layout.dtype, copy=False)
         whole = self.model.init(stream(self.app.seed, "init"))
         places, sent = layout.unpack(whole), self.terms.payload.unpack(vector)

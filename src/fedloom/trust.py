@@ -5,7 +5,8 @@ import math
 from .core.parts import NOT_PRIVATE
 from .core.strategy import Strategy
 from .gather.secagg import EVERYBODY, SecAgg
-from .privacy.accountant import AGAINST, Guarantee
+from .privacy.accountant import AGAINST_EVERYBODY, Guarantee, against
+from .stages import SkellamNoise
 
 EPSILON = "∞ (no differential privacy)"
 
@@ -22,7 +23,13 @@ def trust(strategy: Strategy, cost: Guarantee | None = None) -> str:
     True
     """
     sentences = ["Rows never leave a site."]
-    if not strategy.gather.hides and strategy.examples.private:
+    if strategy.private and against(strategy.event) == AGAINST_EVERYBODY:
+        sentences.append(
+            "Each client adds noise to its own report before it leaves, and sends nothing else that depends on its "
+            "rows: the coordinator sees every report by itself, who takes part, who fails and with which error, and "
+            "how many rows each site has, but need not be trusted not to look for rows in reports."
+        )
+    elif not strategy.gather.hides and strategy.examples.private:
         sentences.append("The coordinator sees every client's update by itself, and no training metrics.")
     elif not strategy.gather.hides:
         sentences.append(
@@ -47,12 +54,26 @@ def _hidden(strategy: Strategy) -> str:
 
 
 def _sums(strategy: Strategy) -> str:
+    seen = "updates" if strategy.private else "updates and training metrics"
     return (
-        f"The coordinator sees sums of a round's updates and training metrics and no single one: {strategy.gather!r} "
-        "masks them, with a threshold of clients that must stay. A sum is not private by being a sum, and what a site "
-        "measures on held-out rows is told by site. All rests on identity keys: in a simulation one process holds "
-        "them, which shows that the arithmetic is right and not whom to trust; between institutions, whoever says "
-        "which key is whose could stand in for clients."
+        f"The coordinator sees sums of a round's {seen} and no single one: {strategy.gather!r} masks them, with a "
+        f"threshold of clients that must stay. {_summed(strategy)} All rests on identity keys: in a simulation one "
+        "process holds them, which shows that the arithmetic is right and not whom to trust; between institutions, "
+        "whoever says which key is whose could stand in for clients."
+    )
+
+
+def _summed(strategy: Strategy) -> str:
+    """Say what a sum itself tells, and what happens if clients work for the coordinator."""
+    gather, noise = strategy.gather, strategy.stages[-1] if strategy.stages else None
+    if not (isinstance(gather, SecAgg) and isinstance(noise, SkellamNoise) and strategy.private):
+        return "A sum is not private by being a sum, and what a site measures on held-out rows is told by site."
+    return (
+        f"Each client adds a share of noise to its update before it is masked, so the coordinator sees noised sums "
+        f"alone, and each client refuses a sum of fewer than {gather.survivors} clients, whatever it is told. "
+        f"{noise.survivors} honest ones bring the noise that is promised; {gather.survivors - noise.survivors} more "
+        f"may work for the coordinator, and with more of those, what it learns is protected less than is said here. It "
+        f"does know who takes part, who fails and with which error, and how many rows each site has."
     )
 
 
@@ -114,6 +135,6 @@ def _traces(strategy: Strategy, cost: Guarantee | None) -> str:
     if not strategy.private:
         return f"{told}the noise is drawn from a seed, for tests, so nothing is claimed (ε = ∞)."
     if cost is None:
-        return f"{told}that is limited by client-level differential privacy against {AGAINST}."
+        return f"{told}that is limited by client-level differential privacy against {against(strategy.event)}."
     doubts = "".join(f" Warning: {warning}" for warning in cost.warnings)
     return f"{told}that is limited by client-level differential privacy. {cost.sentence()}{doubts}"

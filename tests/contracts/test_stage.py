@@ -7,12 +7,23 @@ import pytest
 
 from fedloom.adapters.numpy import logistic
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.parts import DpEvent
+from fedloom.core.parts import NOT_PRIVATE, DpEvent
 from fedloom.core.rng import stream
 from fedloom.core.update import Update
 from fedloom.core.weights import Equal
 from fedloom.recipes import fedavg, sgd
-from fedloom.stages import AdaptiveNoise, Clip, FixedPoint, GaussianNoise, LaplaceNoise, Quantize
+from fedloom.stages import (
+    AdaptiveNoise,
+    Clip,
+    FixedPoint,
+    GaussianNoise,
+    LaplaceNoise,
+    LocalGaussianNoise,
+    LocalLaplaceNoise,
+    Quantize,
+    Rotate,
+    SkellamNoise,
+)
 from fedloom.store.files import dump, restore
 from small import classification, same_tree, small
 
@@ -23,6 +34,10 @@ STAGES = [
     GaussianNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5),
     LaplaceNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5, seeded=True),
     AdaptiveNoise(noise_multiplier=1e-3, delta=1e-5, bit_noise=0.5, seeded=True),
+    *(Rotate(), Rotate(seed=3)),
+    LocalGaussianNoise(clip=0.5, noise_multiplier=0.1, delta=1e-5, seeded=True),
+    LocalLaplaceNoise(clip=0.5, noise_multiplier=0.1, delta=1e-5, seeded=True),
+    SkellamNoise(clip=0.5, noise_multiplier=0.1, delta=1e-5, survivors=2, seeded=True),
 ]
 LAYOUTS = [
     Layout((Leaf("w", (3, 4)), Leaf("b", (5,)), Leaf("mean", (2,), kind="buffer"))),
@@ -42,7 +57,8 @@ def stage(request):
 def layout(request, stage):
     """Return a layout; buffers are refused by stages that add noise."""
     found = LAYOUTS[request.param]
-    return found.take(lambda leaf: leaf.kind == "parameter") if stage.sums else found
+    noisy = stage.event() != NOT_PRIVATE or isinstance(stage, Rotate)
+    return found.take(lambda leaf: leaf.kind == "parameter") if noisy else found
 
 
 def delta(layout, side=None):
@@ -88,7 +104,9 @@ def test_there_and_back_keeps_layout_dtype_and_shape(stage, layout):
     assert np.isfinite(back.vector).all()
 
 
-def test_a_zero_delta_stays_zero(stage, layout):
+def test_a_zero_delta_stays_zero_unless_the_client_adds_noise(stage, layout):
+    if isinstance(stage, SkellamNoise | LocalGaussianNoise | LocalLaplaceNoise):
+        return
     zero = Update(np.zeros(layout.size, layout.dtype), layout)
     assert not stage.decode(sent(stage, zero)[0]).vector[: layout.size].any()
 
@@ -112,7 +130,7 @@ def test_what_is_sent_can_be_stored_and_so_can_the_memories(stage, layout):
 
 def test_finish_leaves_its_input_alone_and_keeps_the_layout(stage, layout):
     totals = stage.payload(layout).weighted(3)
-    total = Update(np.random.default_rng(1).normal(size=totals.size), totals)
+    total = Update(np.random.default_rng(1).normal(size=totals.size), totals, 3)
     kept = total.vector.copy()
     finished, _ = stage.finish(total, stage.start(layout), STREAMS)
     np.testing.assert_array_equal(total.vector, kept)
@@ -125,6 +143,7 @@ def test_a_small_federation_learns_with_it(stage):
 
     strategy = replace(fedavg(sgd(0.5)), weights=Equal(), stages=(stage,))
     made = small(logistic(4), strategy, classification())
+    strategy.fits(made.terms.total)
     states = made.run(3)
     assert all(not s.record.faults and len(s.record.counted) == 5 for s in states)
     assert np.abs(states[-1].vector).max() > 0

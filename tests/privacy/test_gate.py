@@ -61,6 +61,8 @@ class LocallyNoised(fedloom.Sgd):
         return DpEvent("gaussian", {"noise_multiplier": 1.0, "delta": 1e-5})
 
 
+SKELLAM = fedloom.dp_secagg_fedavg(survivors=8, noise_multiplier=2.0, delta=1e-3)
+
 STRATEGIES = {
     "a mean that divides by the actual count": (
         {"aggregate": fedloom.Mean()},
@@ -105,6 +107,37 @@ def test_a_mechanism_that_is_not_known_is_refused_before_round_1():
     changes, text = STRATEGIES["an unknown mechanism"]
     with pytest.raises(StrategyError, match=text):
         begin(app(replace(PRIVATE, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"gather": fedloom.Plain()},
+            r"protects nothing while Plain shows its update by itself; take gather=SecAgg\(survivors=8",
+        ),
+        (
+            {"gather": Hidden()},
+            r"protects nothing while Hidden shows its update by itself; take gather=SecAgg\(survivors=8",
+        ),
+        (
+            {"gather": fedloom.SecAgg()},
+            "counts on 8 honest clients in a sum, and SecAgg opens one of 3; set gather=SecAgg",
+        ),
+        ({"select": fedloom.Poisson(0.5)}, "SecAgg tells clients who else was drawn"),
+        ({"aggregate": fedloom.Mean()}, "the denominator must be public"),
+    ],
+)
+def test_noise_that_clients_share_is_refused_where_a_client_could_not_count_on_the_others(changes, text):
+    with pytest.raises(StrategyError, match=text):
+        app(replace(SKELLAM, **changes))
+
+
+def test_more_helpers_of_the_coordinator_than_the_hidden_sum_bears_are_refused():
+    begin(app(replace(SKELLAM, gather=fedloom.SecAgg(survivors=10))))
+    few = fedloom.dp_secagg_fedavg(survivors=2, noise_multiplier=2.0, delta=1e-3)
+    with pytest.raises(StrategyError, match=r"leaves room for 13 that help the coordinator.*it bears fewer than 6"):
+        begin(app(replace(few, gather=fedloom.SecAgg(survivors=15))))
 
 
 @pytest.mark.parametrize("weights", [fedloom.ByExamples(), fedloom.Given({"a": 1.0})])

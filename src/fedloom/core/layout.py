@@ -219,6 +219,15 @@ class Layout:
         chosen = self.take(lambda leaf: leaf.block == name)
         return replace(chosen, leaves=tuple(replace(leaf, block=MODEL) for leaf in chosen.leaves))
 
+    def alike(self, other: "Layout") -> bool:
+        """Do both hold the same arrays in the same order? Bounds may differ: a stage may narrow them for the road.
+
+        >>> Layout((Leaf("w", bound=1.0),)).alike(Layout((Leaf("w"),)))
+        True
+        """
+        mine, theirs = ([(x.name, x.shape, x.dtype, x.kind) for x in layout.leaves] for layout in (self, other))
+        return mine == theirs
+
     def weighted(self, cohort: int | None = None) -> "Layout":
         """Return the layout of a sum: this one, and the summed weight in a reserved last block."""
         weight = Leaf(WEIGHT, bound=1.0, block=WEIGHT)

@@ -317,6 +317,10 @@ class Stage(Protocol[M, S, B]):
         """Return what travels, given what came in."""
         ...
 
+    def fits(self, total: Layout) -> None:
+        """Refuse a sum, by its layout and cohort, in which this stage could not keep its word; both sides ask."""
+        ...
+
     def init(self, layout: Layout) -> M:
         """Return a new client's memory."""
         ...

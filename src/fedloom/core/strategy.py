@@ -139,6 +139,12 @@ class Strategy:
         """Return the most updates in one step of the server; raises `StrategyError` for too few members."""
         return self.schedule.cohort(self.select.most(members), members)
 
+    def fits(self, total: Layout) -> None:
+        """Refuse a sum in which a part could not keep its word; coordinator and parties ask, each for itself."""
+        self.gather.fits(total)
+        for stage in self.stages:
+            stage.fits(total)
+
     def bind(self, layout: Layout, members: Sequence[Member]) -> "Terms":
         """Return what follows from a model and its members; raises `StrategyError` for what does not fit them."""
         if not members:
@@ -151,7 +157,7 @@ class Strategy:
             )
         payload = self.payload(layout)
         total = payload.weighted(cohort)
-        self.gather.fits(total)
+        self.fits(total)
         return Terms(layout, payload, total, self.weights.cap(members))
 
     def first(self, terms: "Terms", initial: Vector, seed: int) -> State:

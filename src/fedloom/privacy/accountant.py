@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.errors import MissingExtra, StrategyError
 from ..core.parts import DpEvent
+from .skellam import SkellamSum
 
 ZERO_OUT = "zero-out: one client's whole contribution, there or not; who is a member is public"
 REPLACE = "replace-one: one client's whole contribution, exchanged for any other"
@@ -21,7 +22,17 @@ AGAINST = (
     "whoever sees the shared models of all rounds, clients and the public; not the coordinator, who sees what clients "
     "send, nor whoever reads its journal and reports, where the cohorts are"
 )
+ZERO_OUT_SEEN = "zero-out: one client's whole contribution, there or replaced by nothing; who takes part is public"
+AGAINST_ALL = (
+    "whoever sees the sums and the shared models of all rounds, the coordinator too, as far as it cannot break the "
+    "cryptography of the hidden sums and each of them holds {survivors:g} honest clients or more"
+)
+ANY_TWO = "replace: any two reports of one client"
+AGAINST_EVERYBODY = "everybody: whoever sees a client's reports of all rounds, the coordinator too"
+LOCAL = ("local gaussian", "local laplace")
+SAMPLED = ("poisson sampled", "sampled without replacement")
 COVERS = "the shared model after every round"
+COVERS_REPORTS = "every client's own reports, and all that is made of them"
 APART = 3.0  # RDP may be so many times what PLD says, and one more: it is loose for rare sampling
 
 
@@ -80,13 +91,18 @@ def told(epsilon: float) -> float | str:
 
 @dataclass(frozen=True)
 class Translated:
-    """A round's release in dp-accounting's words: `single` for PLD (None: only RDP knows it), `rdp` for RDP."""
+    """A round's release in dp-accounting's words: `single` for PLD (None: only RDP knows it), `rdp` for RDP.
+
+    What dp-accounting has no words for is `own`, and says itself what so many rounds cost.
+    """
 
     single: Any
     rdp: Any
     replace: bool
     sampling: str
     mechanism: str
+    own: Any = None
+    adjacency: str = ZERO_OUT
 
 
 def spent(event: DpEvent, rounds: int, delta: float, members: int | None = None) -> Guarantee:
@@ -113,13 +129,24 @@ def spent(event: DpEvent, rounds: int, delta: float, members: int | None = None)
         epsilon=shown,
         delta=delta,
         rounds=rounds,
-        adjacency=REPLACE if found.replace else ZERO_OUT,
+        adjacency=REPLACE if found.replace else found.adjacency,
         sampling=found.sampling,
         mechanism=found.mechanism,
+        against=against(event),
+        covers=COVERS_REPORTS if found.adjacency == ANY_TWO else COVERS,
         accountant=f"dp-accounting {_version()}, {'RDP' if found.single is None else 'PLD'}",
         cross_check=None if found.single is None else check,
         warnings=(*warnings, *_doubts(shown, None if found.single is None else check)),
     )
+
+
+def against(event: DpEvent) -> str:
+    """Say whom a release is private against: that depends on who adds the noise."""
+    while event.inner:
+        event = event.inner[0]
+    if event.kind in LOCAL:
+        return AGAINST_EVERYBODY
+    return AGAINST_ALL.format(**event.values) if event.kind == "skellam" else AGAINST
 
 
 def checked_delta(delta: float, members: int | None) -> tuple[str, ...]:
@@ -148,6 +175,19 @@ def translated(event: DpEvent, members: int | None = None) -> Translated:
         case DpEvent("laplace", {"noise_multiplier": z}):
             single = dp.LaplaceDpEvent(_positive(z))
             return Translated(single, single, False, "everyone every round", f"Laplace noise, multiplier {z:g}")
+        case DpEvent("skellam", {"noise_multiplier": z, "steps": steps, "survivors": survivors}):
+            said = f"Skellam noise of the clients, multiplier {z:g} from {survivors:g} of them"
+            return Translated(
+                *(None, None, False, "everyone every round", said, SkellamSum(_positive(z), float(steps))),
+                adjacency=ZERO_OUT_SEEN,
+            )
+        case DpEvent(kind, {"noise_multiplier": z}) if kind in LOCAL:
+            law = "Gaussian" if kind == LOCAL[0] else "Laplace"
+            single = (dp.GaussianDpEvent if kind == LOCAL[0] else dp.LaplaceDpEvent)(_positive(z))
+            said = f"{law} noise of each client on its own report, multiplier {z:g}"
+            return Translated(single, single, False, "a report in every round, asked or not", said, None, ANY_TWO)
+        case DpEvent(kind, _, (inner,)) if kind in SAMPLED and inner.kind in LOCAL:
+            return translated(inner, members)
         case DpEvent("poisson sampled", {"rate": rate, **more}, (inner,)):
             return _poisson(dp, float(rate), more.get("cap"), inner, members)
         case DpEvent("sampled without replacement", size, (inner,)):
@@ -162,6 +202,11 @@ def _poisson(dp: Any, rate: float, cap: float | None, inner: DpEvent, members: i
     if not 0 < rate <= 1:
         raise StrategyError(f"a sampling rate must be in (0, 1], got {rate}.")
     mechanism = translated(inner)
+    if mechanism.own is not None:
+        raise StrategyError(
+            f"{mechanism.mechanism}: sampling amplifies nothing against whoever knows who was drawn, which it is for; "
+            f"take Everyone() to select."
+        )
     if inner.inner:
         raise StrategyError("a sample of a sample is not accounted; select once.")
     if cap is None:
@@ -205,6 +250,8 @@ def _positive(z: float) -> float:
 @cache
 def _both(found: Translated, rounds: int, delta: float) -> tuple[float, float | None]:
     """Return the epsilon that is shown, and the other accountant's."""
+    if found.own is not None:
+        return float(found.own.epsilon(rounds, delta)), None
     if found.single is None:
         return rdp_epsilon(found.rdp, rounds, delta, replace=True), None
     return pld_epsilon(found.single, rounds, delta), found.rdp and rdp_epsilon(found.rdp, rounds, delta)

@@ -115,8 +115,14 @@ def _together(pairs: tuple[tuple[Translated, int], ...], delta: float) -> float:
         return _by_losses(pairs, delta)
     if all(found.rdp is not None for found, _ in pairs):
         return _by_renyi(pairs, delta)
-    part = delta / len(pairs)
-    return sum(_by_losses([pair], part) if pair[0].single is not None else _by_renyi([pair], part) for pair in pairs)
+    return sum(_alone(pair, delta / len(pairs)) for pair in pairs)
+
+
+def _alone(pair: tuple[Translated, int], delta: float) -> float:
+    found, times = pair
+    if found.own is not None:
+        return float(found.own.epsilon(times, delta))
+    return _by_losses([pair], delta) if found.single is not None else _by_renyi([pair], delta)
 
 
 def _as_one(gaussians: Sequence[tuple[Translated, int]]) -> float:

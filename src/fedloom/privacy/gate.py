@@ -1,15 +1,17 @@
 """The gate: an app that claims differential privacy is refused unless all that its clients let out is accounted for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..aggregate import Mean
 from ..core.errors import ConfigError, StrategyError
 from ..core.parts import DpEvent
 from ..core.strategy import Strategy
+from ..gather import SecAgg
 from ..schedule import Sync
 from ..select import Everyone, Poisson, Uniform
 from . import examples
-from .accountant import Guarantee, spent, translated
+from .accountant import LOCAL, Guarantee, spent, translated
 
 NOTHING = "nothing here is differentially private"
 
@@ -49,6 +51,11 @@ def check(strategy: Strategy, *, holdout: float, standardised: Sequence[str], bu
 
 
 def _check_strategy(strategy: Strategy) -> None:
+    """Refuse what the accountant does not cover; with a report that is private by itself, anything may be done."""
+    if _mechanism(strategy).kind in LOCAL:
+        if not isinstance(strategy.schedule, Sync):
+            raise StrategyError("with local noise a client reports once in a round, and is counted so: take Sync().")
+        return
     select, aggregate, schedule = strategy.select, strategy.aggregate, strategy.schedule
     if type(select) not in (Everyone, Poisson, Uniform):
         raise StrategyError(
@@ -79,7 +86,25 @@ def _check_strategy(strategy: Strategy) -> None:
             "with early=True a quick client pushes out a slow one, so one client changes more than its own part; leave "
             "early out."
         )
-    _mechanism(strategy)
+    _hidden(strategy)
+
+
+def _hidden(strategy: Strategy) -> None:
+    """Refuse noise that clients share unless each of them makes sure of the sum that it counts on."""
+    event, gather = _mechanism(strategy), strategy.gather
+    if event.kind != "skellam":
+        return
+    survivors = int(event.values["survivors"])
+    if not isinstance(gather, SecAgg):
+        raise StrategyError(
+            f"each client adds a share of the noise, which protects nothing while {type(gather).__name__} shows its "
+            f"update by itself; take gather=SecAgg(survivors={max(3, survivors)})."
+        )
+    if gather.survivors < survivors:
+        raise StrategyError(
+            f"the noise counts on {survivors} honest clients in a sum, and SecAgg opens one of {gather.survivors}; set "
+            f"gather=SecAgg(survivors={survivors}), and as many more as may work for the coordinator."
+        )
 
 
 def guarantee(strategy: Strategy, rounds: int, members: int | None) -> Guarantee | None:
@@ -89,16 +114,38 @@ def guarantee(strategy: Strategy, rounds: int, members: int | None) -> Guarantee
     """
     if not strategy.private:
         return None
-    return spent(strategy.event, rounds, _mechanism(strategy).values["delta"], members)
+    mechanism, gather = _mechanism(strategy), strategy.gather
+    cost = spent(strategy.event, rounds, mechanism.values["delta"], members)
+    if mechanism.kind == "skellam" and isinstance(gather, SecAgg) and gather.neighbours is not None:
+        return replace(cost, against=f"{cost.against}, and while the coordinator follows the protocol")
+    return cost
 
 
 def meets(strategy: Strategy, members: int, budget: float | None) -> None:
     """Refuse a federation too small for its delta, and a budget that not even one round keeps to."""
     first = guarantee(strategy, 1, members)
+    if first is not None:
+        _honest(strategy, members)
     if first is not None and budget is not None and first.epsilon > budget:
         raise ConfigError(
             f"the first round alone spends ε = {first.epsilon:.3g}, above the budget of {budget:g}; "
             f"`fedloom calibrate` says how much noise keeps to it."
+        )
+
+
+def _honest(strategy: Strategy, members: int) -> None:
+    """Refuse more helpers of the coordinator than the hidden sum itself bears, whatever cohort it is made of."""
+    event, gather = _mechanism(strategy), strategy.gather
+    if event.kind != "skellam" or not isinstance(gather, SecAgg) or gather.neighbours is not None:
+        return
+    survivors = int(event.values["survivors"])
+    helpers = gather.survivors - survivors
+    bears = min(2 * gather.rule(n).shares - n for n in range(gather.survivors, max(members, gather.survivors) + 1))
+    if helpers >= bears:
+        raise StrategyError(
+            f"SecAgg(survivors={gather.survivors}) with {survivors} honest ones leaves room for {helpers} that help "
+            f"the coordinator, and with fraction {gather.fraction:.2f} it bears fewer than {bears}; raise survivors "
+            f"or the fraction."
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..core.errors import DataError, DigestMismatch, LayoutMismatch
 from ..core.hidden import Advertise, Confirm, Identity, Share, Unmask
 from ..core.layout import EXACT, Layout, Vector
+from ..core.metrics import Metrics
 from ..core.parts import Examples, Holding, Model, Split, Work
 from ..core.rng import Streams, stream
 from ..core.strategy import Strategy, Terms
@@ -127,7 +128,9 @@ class Trainer:
         for i, stage in enumerate(self.strategy.stages):
             update, stages[i] = stage.encode(update, stages[i], body.public[i], streams.child("stage").child(i))
         sent = self._weighed(update, terms, self.strategy.weights.weigh(self.name, done.examples, body.cap), streams)
-        reply = Reply((task.number,), (self.name,), Trained(sent, done.metrics))
+        # Where privacy is claimed nobody uses training metrics, and nothing accounts for them: they stay here.
+        told = Metrics({"examples": 0}) if self.strategy.private else done.metrics
+        reply = Reply((task.number,), (self.name,), Trained(sent, told))
         reply = self._gathered(task, lambda: reply)
         self.pending[task.number] = {"local": done.memory, "stages": stages, "gather": None}
         return reply.body

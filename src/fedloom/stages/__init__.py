@@ -3,7 +3,21 @@
 from .adaptive_noise import AdaptiveNoise
 from .clip import Clip
 from .fixedpoint import FixedPoint
+from .local_noise import LocalGaussianNoise, LocalLaplaceNoise
 from .noise import GaussianNoise, LaplaceNoise
 from .quantize import Quantize
+from .rotate import Rotate
+from .skellam_noise import SkellamNoise
 
-__all__ = ["AdaptiveNoise", "Clip", "FixedPoint", "GaussianNoise", "LaplaceNoise", "Quantize"]
+__all__ = [
+    "AdaptiveNoise",
+    "Clip",
+    "FixedPoint",
+    "GaussianNoise",
+    "LaplaceNoise",
+    "LocalGaussianNoise",
+    "LocalLaplaceNoise",
+    "Quantize",
+    "Rotate",
+    "SkellamNoise",
+]

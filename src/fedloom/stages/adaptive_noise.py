@@ -73,6 +73,9 @@ class AdaptiveNoise:
         """Return the layout with one more block for the bit; refuses what is no parameter."""
         return parameters(self, layout).plus(CLIP, Layout((Leaf("short"),)), bound=1.0)
 
+    def fits(self, total: Layout) -> None:
+        """Every sum fits."""
+
     def init(self, layout: Layout) -> None:
         """No client memory."""
 
