@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ..core.draws import Values, gaussian, laplace
 from ..core.errors import NotFinite
 from ..core.layout import Layout
 from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.update import Update
 from .clip import clipped
-from .draws import Values, gaussian, laplace
 from .noise import check, parameters
 from .stateless import Stateless
 

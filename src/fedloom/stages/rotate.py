@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.draws import Values
 from ..core.layout import WEIGHT, Layout
 from ..core.parts import NOT_PRIVATE, DpEvent
 from ..core.rng import Streams, stream
 from ..core.update import Update
-from .draws import Values
 from .noise import parameters
 from .stateless import Stateless
 

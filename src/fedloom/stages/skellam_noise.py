@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.draws import Values
 from ..core.errors import NotFinite, QuorumLost, StrategyError
 from ..core.layout import RING, Layout
 from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.update import Update
 from .clip import clipped
-from .draws import Values
 from .noise import check, parameters
 from .poisson import LEAST, skellam, tail, uniforms
 from .stateless import Stateless
