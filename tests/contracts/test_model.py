@@ -219,6 +219,18 @@ def test_metrics_add_up(case, model):
     assert whole["examples"] == data.size
 
 
+def test_many_are_evaluated_as_each_is(case, model):
+    """Together or not: the sums are each one's own, also of nothing and of more than goes through at once."""
+    x, whole = model.load(start(model)), case.data
+    parts = [whole.take(slice(0, 3)), whole.take(slice(0, 0)), whole.take(slice(3, None)), whole.take([0] * 1030)]
+    for part, found in zip(parts, model.evaluate_many(x, parts), strict=True):
+        alone = model.evaluate(x, part).sums
+        assert set(found.sums) == set(alone)
+        for name, value in alone.items():
+            exact = isinstance(value, int)
+            np.testing.assert_allclose(found.sums[name], value, rtol=0 if exact else 1e-5, atol=1e-6, err_msg=name)
+
+
 def test_figures_are_announced(case, model):
     seen = set(model.evaluate(model.load(start(model)), case.data).view()) - {"examples"}
     assert seen <= model.figures

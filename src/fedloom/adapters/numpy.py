@@ -1,6 +1,6 @@
 """Linear and logistic regression in NumPy alone: convex models that need no framework."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError, LayoutMismatch
 from ..core.layout import Array, Layout, Leaf, Vector
 from ..core.metrics import Metrics
-from ..core.parts import Batch, Examples, Gradient
+from ..core.parts import Batch, Examples, Gradient, Steps
 from ..core.rng import Streams
 from .losses import LOSSES, RANKED, Floats, class_numbers, sigmoid, softmax
 
@@ -87,6 +87,10 @@ class LinearModel:
         with np.errstate(invalid="ignore", over="ignore"):
             outputs = self._outputs(np.asarray(x), self._rows(data.inputs))
         return LOSSES[self.loss].metrics(outputs, data.targets)
+
+    def evaluate_many(self, x: Array, data: Sequence[Examples]) -> list[Metrics]:
+        """Return the sums over each."""
+        return [self.evaluate(x, one) for one in data]
 
     def predict(self, x: Array, inputs: Array) -> Array:
         """Return class probabilities `(n, classes)`, or values `(n,)`."""
@@ -175,11 +179,14 @@ class LinearStack:
             weights, biases = slope.transpose(0, 2, 1) @ inputs, slope.sum(axis=1)
         return np.concatenate([weights.reshape(len(slope), -1), biases], axis=1)
 
-    def descend(self, x: Array, batch: Batch, rate: float) -> Array:
-        """Take a plain step in place and return Σ losses (K,)."""
-        found = self.grad(x, batch)
-        x -= rate * found.vector
-        return found.loss
+    def descend(self, start: Vector, steps: Steps, rate: float) -> tuple[Array, Array]:
+        """Take plain steps; return how far the clients have moved (K, P), and Σ losses (K,)."""
+        x, lost = self.load(start, steps.clients), np.zeros(steps.clients)
+        for batch in steps:
+            found = self.grad(x, batch)
+            x -= rate * found.vector
+            lost += found.loss
+        return self.moved(x, start), lost
 
 
 def linear(inputs: int, bound: float = 16.0, *, dtype: str = "float32") -> LinearModel:

@@ -1,6 +1,6 @@
 """Any PyTorch module as a model: one flat vector, its gradient, its measures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,10 +22,11 @@ except ModuleNotFoundError as error:
 
 from .torch_clipped import unclippable
 from .torch_device import TorchResident
+from .torch_direct import chain, flattens
 from .torch_flat import Flat, flatten, to_numpy, values_of
 from .torch_objective import Objective, PerExample, inputs_like, seeded, wide
 from .torch_opacus import by_opacus, recurrent
-from .torch_stacked import TorchStack, chain, flattens, unstackable
+from .torch_stacked import TorchStack, unstackable
 
 EVALUATE_BATCH = 1024  # examples
 
@@ -95,6 +96,12 @@ class TorchModel:
             self.module.eval()
             return total(self._measure(data.take(rows)) for rows in _slices(data.size))
 
+    def evaluate_many(self, x: Array, data: Sequence[Examples]) -> list[Metrics]:
+        """Return the sums over each; their examples go through the module together, up to `EVALUATE_BATCH` of them."""
+        with self.flat.at(x), torch.no_grad():
+            self.module.eval()
+            return [found for some in _together(data) for found in self._measure_many(some)]
+
     def predict(self, x: Array, inputs: Array) -> Array:
         """Return class probabilities `(n, classes)` or values `(n,)` in float64; with a loss function, raw outputs."""
         with self.flat.at(x), torch.no_grad():
@@ -151,6 +158,15 @@ class TorchModel:
     def _measure(self, data: Examples) -> Metrics:
         targets = self.objective.targets(data.targets, self.flat.values)
         return self.objective.measure(self._forward(self._inputs(data.inputs)), targets)
+
+    def _measure_many(self, data: Sequence[Examples]) -> list[Metrics]:
+        if len(data) == 1:
+            return [total(self._measure(data[0].take(rows)) for rows in _slices(data[0].size))]
+        outputs = self._forward(self._inputs(np.concatenate([one.inputs for one in data])))
+        parts = zip(torch.split(outputs, [one.size for one in data]), data, strict=True)
+        return [
+            self.objective.measure(out, self.objective.targets(one.targets, self.flat.values)) for out, one in parts
+        ]
 
     def _inputs(self, inputs: Array) -> Tensor:
         return inputs_like(inputs, self.flat.values)
@@ -231,6 +247,26 @@ def _build(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 def _slices(n: int) -> list[slice]:
     return [slice(begin, min(begin + EVALUATE_BATCH, n)) for begin in range(0, n, EVALUATE_BATCH)]
+
+
+def _together(data: Sequence[Examples]) -> Iterator[list[Examples]]:
+    """Yield them in groups of at most `EVALUATE_BATCH` examples; what is empty or larger is a group of its own.
+
+    >>> sizes = (3, 4, 0, 1020, 5, 5000, 1)
+    >>> [[one.size for one in some] for some in _together([Examples(np.zeros((n, 1)), np.zeros(n)) for n in sizes])]
+    [[3, 4], [0], [1020], [5], [5000], [1]]
+    """
+    group: list[Examples] = []
+    room = 0
+    for one in data:
+        n = one.size or EVALUATE_BATCH
+        if group and n > room:
+            yield group
+            group = []
+        room = (room if group else EVALUATE_BATCH) - n
+        group.append(one)
+    if group:
+        yield group
 
 
 def _train_on_two_values(norm: nn.Module, args: tuple[Tensor, ...]) -> None:

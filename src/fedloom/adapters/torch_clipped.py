@@ -15,8 +15,9 @@ from torch.func import functional_call, grad, vmap
 
 from ..core.errors import ConfigError
 from ..core.layout import Layout
+from .torch_direct import Dense, Take, backward, forward, slopes, store
 from .torch_objective import Objective
-from .torch_stacked import Dense, Take, backward, each_loss, forward, slopes, store
+from .torch_stacked import each_loss
 
 ELEMENTS = 1 << 24  # of single examples' gradients, or of activations, that are held at once
 

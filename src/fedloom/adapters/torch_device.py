@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.errors import DataError, OutOfBound
 from ..core.layout import Layout
-from ..core.parts import Batch, Examples, Gradient
+from ..core.parts import Batch, Examples, Gradient, Steps
 from ..core.update import Update
 from .torch_objective import as_tensor, inputs_like
 from .torch_stacked import TorchStack
@@ -47,9 +47,9 @@ class TorchResident:
         """Return the clients' mean gradients (K, P) and Σ losses (K,)."""
         return self.stack.grad(x, batch)
 
-    def descend(self, x: Tensor, batch: Batch, rate: float) -> Any:
-        """Move x by -rate·gradient in place; return Σ losses (K,)."""
-        return self.stack.descend(x, batch, rate)
+    def descend(self, start: Any, steps: Steps, rate: float) -> tuple[Any, Any]:
+        """Take plain steps; return how far the clients have moved (K, P), on the device, and Σ losses (K,)."""
+        return self.stack.taken(start, steps, rate)
 
     def clipped(self, x: Tensor, batch: Batch, clip: float, seed: int) -> Tensor:
         """Return Σ weight·g·min(1, clip/‖g‖) (K, P) over single examples' gradients."""
@@ -57,7 +57,7 @@ class TorchResident:
 
     def put(self, examples: Examples) -> Examples:
         """Return the examples on the device: inputs in the module's dtype, targets in the loss's."""
-        like = self._like()
+        like = self.stack.like
         inputs, targets = inputs_like(examples.inputs, like), self.stack.objective.targets(examples.targets, like)
         if self.stack.objective.loss == "cross_entropy" and len(targets):
             _check_range(examples.targets, self._classes(inputs))
@@ -65,7 +65,7 @@ class TorchResident:
 
     def gather(self, data: Sequence[Examples], places: Any, weights: Any) -> Batch:
         """Return one pass's batches in three kernels, however many clients there are."""
-        at, like = as_tensor(places).to(self.stack.device), self._like()
+        at, like = as_tensor(places).to(self.stack.device), self.stack.like
         inputs, targets = (torch.cat(list(parts)) for parts in zip(*((d.inputs, d.targets) for d in data), strict=True))
         return Batch(inputs[at], targets[at], as_tensor(weights).to(like.device, like.dtype))
 
@@ -101,7 +101,7 @@ class TorchResident:
         """Return how many bytes stacks and rows may take."""
         if self.budget is not None:
             return self.budget
-        if self._like().is_cuda:
+        if self.stack.like.is_cuda:
             return int(torch.cuda.mem_get_info(self.stack.device)[0] * SHARE)
         return HOST_BYTES
 
@@ -114,10 +114,6 @@ class TorchResident:
             return self.stack.layers[-1].outputs
         with torch.no_grad():
             return int(self.stack.module(inputs[:1].clone()).shape[-1])
-
-    def _like(self) -> Tensor:
-        """Return nothing, in the device's and the layout's kind."""
-        return torch.empty(0, dtype=getattr(torch, self.stack.layout.dtype.name), device=self.stack.device)
 
 
 def _within(part: Tensor, share: Tensor, bound: float) -> Tensor:

@@ -1,13 +1,13 @@
 """K clients through one batched pass: x has shape (K, P), a row for each client.
 
-Two forms. *Direct*: chains of Linear and elementwise activations, forward and backward written out as batched matrix
-products on views of x; a plain step is fused into the backward pass, so gradients are never stored. *General*: any
-other module by `torch.func` (vmap of grad). What cannot be stacked is named in one sentence by `unstackable`.
+Three forms. *Direct*: chains of Linear and elementwise activations, see torch_direct.py. *Shared*: plain steps of such
+chains from one vector, see torch_shared.py. *General*: any other module by `torch.func` (vmap of grad). What cannot be
+stacked is named in one sentence by `unstackable`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,26 +16,13 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
 from ..core.layout import Layout
-from ..core.parts import Batch, Gradient
-from .losses import check_classes, check_values
+from ..core.parts import Batch, Gradient, Steps
+from .torch_direct import Dense, Take, backward, check, forward, losses, step, store
 from .torch_objective import Objective, as_tensor, inputs_like, seeded, single
+from .torch_shared import descend, worth
 
 RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _RUNNING = (nn.modules.batchnorm._NormBase,)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A Linear layer as slices of the flat vector, and the activation behind it ("" for none)."""
-
-    weight: slice
-    bias: slice | None
-    inputs: int
-    outputs: int
-    activation: str = ""
-
-
-_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
 
 
 def unstackable(module: nn.Module, objective: Objective) -> str:
@@ -54,160 +41,6 @@ def unstackable(module: nn.Module, objective: Objective) -> str:
     return ""
 
 
-def chain(module: nn.Module, layout: Layout) -> tuple[Dense, ...]:
-    """Return the layers of the direct form; none if the module is not a chain of Linear and activations.
-
-    Whatever else a forward pass would do (a subclass's own, a hook, a frozen or a shared tensor) is left to the general
-    form.
-    """
-    places = {leaf.name: slice(at, at + leaf.size) for leaf, at in zip(layout.leaves, layout.offsets, strict=False)}
-    layers: list[Dense] = []
-    if any(_hooked(part) for part in module.modules()):
-        return ()
-    for at, (name, part) in enumerate(_flattened("", module)):
-        if type(part) is nn.Linear and f"{name}.weight" in places:
-            bias = places.get(f"{name}.bias")
-            if (bias is None) != (part.bias is None):
-                return ()
-            layers.append(Dense(places[f"{name}.weight"], bias, part.in_features, part.out_features))
-        elif type(part) in _ACTIVATIONS and layers and not layers[-1].activation:
-            layers[-1] = replace(layers[-1], activation=_ACTIVATIONS[type(part)])
-        elif type(part) is not nn.Identity and (at or not _flattens(part)):
-            return ()
-    used = sum(leaf.size for leaf in layout.leaves)
-    return tuple(layers) if layers and used == sum(_size(layer) for layer in layers) else ()
-
-
-def _flattened(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
-    if type(module) is not nn.Sequential:
-        return [(prefix, module)]
-    own = [(name, part) for name, part in module._modules.items() if part is not None]  # with those that come twice
-    parts = [_flattened(f"{prefix}.{name}" if prefix else name, part) for name, part in own]
-    return [pair for part in parts for pair in part]
-
-
-def flattens(module: nn.Module) -> bool:
-    """Does the module begin by making a row of every example?"""
-    first = next(iter(_flattened("", module)), ("", module))[1]
-    return _flattens(first)
-
-
-def _flattens(module: nn.Module) -> bool:
-    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
-
-
-def _hooked(module: nn.Module) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in vars(module)
-
-
-def _size(layer: Dense) -> int:
-    return layer.inputs * layer.outputs + (layer.outputs if layer.bias else 0)
-
-
-def forward(layers: tuple[Dense, ...], x: Tensor, inputs: Tensor) -> list[Tensor]:
-    """Return the inputs (K, B, d) and every layer's activated outputs (K, B, o)."""
-    seen = [inputs]
-    for layer in layers:
-        weight = x[:, layer.weight].view(len(x), layer.outputs, layer.inputs).transpose(1, 2)
-        bias = x[:, None, layer.bias] if layer.bias else x.new_zeros(1)
-        seen.append(_activate(torch.baddbmm(bias, seen[-1], weight), layer.activation))
-    return seen
-
-
-def _activate(z: Tensor, activation: str) -> Tensor:
-    match activation:
-        case "relu":
-            return z.relu_()
-        case "tanh":
-            return z.tanh_()
-        case "sigmoid":
-            return z.sigmoid_()
-    return z
-
-
-def _slope(slope: Tensor, output: Tensor, activation: str) -> Tensor:
-    """Multiply by the activation's derivative, written in its own output."""
-    match activation:
-        case "relu":
-            return slope.mul_(output > 0)
-        case "tanh":
-            return slope.mul_(1 - output * output)
-        case "sigmoid":
-            return slope.mul_(output * (1 - output))
-    return slope
-
-
-Take = Callable[[Dense, Tensor, Tensor], None]  # (layer, slope (K, B, o), inputs (K, B, d))
-
-
-def backward(layers: tuple[Dense, ...], x: Tensor, seen: list[Tensor], slope: Tensor, take: Take) -> None:
-    """Go back from ∂loss/∂output (K, B, o); `take` gets each layer once its weights are no longer needed."""
-    for at in reversed(range(len(layers))):
-        layer, inputs = layers[at], seen[at]
-        slope = _slope(slope, seen[at + 1], layer.activation)
-        below = None
-        if at:
-            below = torch.bmm(slope, x[:, layer.weight].view(len(x), layer.outputs, layer.inputs))
-        take(layer, slope, inputs)
-        if below is not None:
-            slope = below
-
-
-def step(x: Tensor, rate: float) -> Take:
-    """Return what moves x by -rate·gradient, fused with the product that makes the gradient."""
-
-    def take(layer: Dense, slope: Tensor, inputs: Tensor) -> None:
-        weight = x[:, layer.weight].view(len(x), layer.outputs, layer.inputs)
-        weight.baddbmm_(slope.transpose(1, 2), inputs, alpha=-rate)
-        if layer.bias:
-            x[:, layer.bias].sub_(slope.sum(1), alpha=rate)
-
-    return take
-
-
-def store(gradient: Tensor) -> Take:
-    """Return what writes into the rows of `gradient` (K, P)."""
-
-    def take(layer: Dense, slope: Tensor, inputs: Tensor) -> None:
-        out = gradient[:, layer.weight].view(len(gradient), layer.outputs, layer.inputs)
-        torch.bmm(slope.transpose(1, 2), inputs, out=out)
-        if layer.bias:
-            torch.sum(slope, 1, out=gradient[:, layer.bias])
-
-    return take
-
-
-def losses(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Σ of the examples' losses by client (K,), and ∂(mean loss)/∂outputs (K, B, o).
-
-    Args:
-        outputs: (K, B, o); targets: (K, B), or for "mse" also (K, B, o); weights: (K, B), 1 for an example and 0 for
-            padding.
-    """
-    share = (weights / weights.sum(1, keepdim=True)).unsqueeze(2)
-    each, slope = slopes(objective, outputs, targets)
-    return (each * weights).sum(1), slope.mul_(share)
-
-
-def slopes(objective: Objective, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return every example's loss (K, B) and ∂loss/∂outputs (K, B, o), of a named loss."""
-    _check(objective, outputs.shape[1:], targets.shape[1:])
-    if objective.loss == "cross_entropy":
-        logs = functional.log_softmax(outputs, 2)
-        at = targets.unsqueeze(2)
-        each = -logs.gather(2, at).squeeze(2)
-        slope = logs.exp_()
-        slope.scatter_add_(2, at, torch.full_like(at, -1, dtype=outputs.dtype))
-        return each, slope
-    if objective.loss == "binary_cross_entropy":
-        truth = targets.reshape(outputs.shape)
-        each = functional.binary_cross_entropy_with_logits(outputs, truth, reduction="none").mean(2)
-        return each, (outputs.sigmoid() - truth).div_(outputs.shape[2])
-    away = outputs - targets.reshape(outputs.shape)
-    return (away * away).mean(2), away.mul(2 / outputs.shape[2])
-
-
 def _general(module: nn.Module, objective: Objective) -> Callable[..., tuple[Any, Any]]:
     """Return (parameters by name (K, …), inputs (K, B, …), targets, weights) -> (gradients, (means, Σ losses))."""
 
@@ -223,7 +56,7 @@ def each_loss(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the examples' losses (n,), to differentiate."""
     if not isinstance(objective.loss, str):
         return single(objective.loss, "the loss", outputs, targets)
-    _check(objective, outputs.shape, targets.shape)
+    check(objective, outputs.shape, targets.shape)
     if objective.loss == "cross_entropy":
         return functional.cross_entropy(outputs, targets, reduction="none")
     flat = outputs.reshape(targets.shape)
@@ -232,14 +65,6 @@ def each_loss(objective: Objective, outputs: Tensor, targets: Tensor) -> Tensor:
     else:
         found = (flat - targets) ** 2
     return found.reshape(len(targets), -1).mean(1)
-
-
-def _check(objective: Objective, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
-    """Refuse what one client's loss refuses; shapes without the axis of clients."""
-    if objective.loss == "cross_entropy":
-        check_classes(outputs, targets)
-    else:
-        check_values(outputs, targets, str(objective.loss))
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,6 +86,11 @@ class TorchStack:
     layers: tuple[Dense, ...]
     device: str
     flattens: bool
+
+    @property
+    def like(self) -> Tensor:
+        """Nothing, in the layout's type and on the device."""
+        return torch.empty(0, dtype=getattr(torch, self.layout.dtype.name), device=self.device)
 
     def load(self, vectors: Any, clients: int) -> Tensor:
         """Return (K, P): one vector for all, or one for each client."""
@@ -287,13 +117,45 @@ class TorchStack:
         gradient = torch.empty_like(x)
         return Gradient(gradient, self._pass(x, batch, store(gradient)), x[:, :0])
 
-    def descend(self, x: Tensor, batch: Batch, rate: float) -> Any:
+    def descend(self, start: Any, steps: Steps, rate: float) -> tuple[Any, Any]:
+        """Take plain steps; return how far the clients have moved (K, P), and Σ losses (K,)."""
+        moved, lost = self.taken(start, steps, rate)
+        return self.read(moved), lost
+
+    def taken(self, start: Any, steps: Steps, rate: float) -> tuple[Tensor, Any]:
+        """Return the same, where x lives."""
+        if np.ndim(start) == 1 and self.layers and worth(self.layers, steps.wanted * steps.size, steps.size):
+            inputs, targets, weights = self._rows(steps)
+            if self.flattens or inputs.ndim == 3:
+                data = inputs.flatten(2), targets, weights
+                with torch.no_grad():
+                    return descend(
+                        self.layers, self.objective, self.load(start, 1)[0], data, size=steps.size, rate=rate
+                    )
+        x, lost = self.load(start, steps.clients), cast(Any, 0.0)
+        for batch in steps:
+            lost = lost + self._step(x, batch, rate)
+        return x.sub_(self.load(start, 1 if np.ndim(start) == 1 else len(x))), lost
+
+    def _step(self, x: Tensor, batch: Batch, rate: float) -> Any:
         """Move x by -rate·gradient in place; return Σ losses (K,)."""
         if self._direct(batch):
             return self._pass(x, batch, step(x, rate))
         found = self._general(x, batch)
         x.sub_(found.vector, alpha=rate)
         return found.loss
+
+    def _rows(self, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs, targets and weights of all steps, one after the other: (K, steps·size, …)."""
+        rows, found = steps.wanted * steps.size, list[tuple[Tensor, Tensor, Tensor]]()
+        for passed in steps.passes():
+            parts = inputs, targets, weights = self.tensors(self.like, passed)
+            several = inputs.shape[1] < rows  # the next pass comes in the same memory
+            found.append((inputs.clone(), targets.clone(), weights) if several else parts)
+        inputs, targets, weights = (
+            found[0] if len(found) == 1 else (torch.cat(part, 1) for part in zip(*found, strict=True))
+        )
+        return inputs[:, :rows], targets[:, :rows], weights[:, :rows]
 
     def clipped(self, x: Tensor, batch: Batch, clip: float, seed: int) -> Tensor:
         """Return Σ weight·g·min(1, clip/‖g‖) (K, P) over single examples' gradients."""

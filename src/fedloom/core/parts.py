@@ -98,6 +98,22 @@ class Batch:
     weights: Array
 
 
+class Steps(Protocol):
+    """The steps of K clients that take the same number of them, in passes over their examples."""
+
+    clients: int
+    size: int  # examples of one client in a step
+    wanted: int  # steps in all
+
+    def passes(self) -> Iterator[Batch]:
+        """Yield every pass at once, its steps one after the other: `(K, steps·size, …)`; valid until the next."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield every step, `(K, size, …)`; valid until the next."""
+        ...
+
+
 class Clipping(Protocol):
     """K clients of one model whose gradients are clipped example by example; x has shape `(K, P)`."""
 
@@ -128,8 +144,11 @@ class Stack(Clipping, Protocol):
         """Return mean gradients `(K, P)`, and Σ losses `(K,)`."""
         ...
 
-    def descend(self, x: Array, batch: Batch, rate: float) -> Array:
-        """Move x by -rate·gradient, and return Σ losses `(K,)`: a plain step, in the fastest way there is."""
+    def descend(self, start: Vector, steps: Steps, rate: float) -> tuple[Array, Array]:
+        """Take plain steps x ← x - rate·gradient from `start`, in the fastest way there is.
+
+        Returns what `moved` would, and Σ losses `(K,)`.
+        """
         ...
 
 
@@ -190,6 +209,10 @@ class Model(Protocol):
 
     def evaluate(self, x: Array, data: Examples) -> Metrics:
         """Return sums over all of `data`."""
+        ...
+
+    def evaluate_many(self, x: Array, data: Sequence[Examples]) -> list[Metrics]:
+        """Return what `evaluate` returns for each, to rounding: small ones may go through the model together."""
         ...
 
     def predict(self, x: Array, inputs: Array) -> Array:

@@ -135,6 +135,7 @@ def weigh(delta: Vector, layout: Layout, weight: float, draws: np.random.Generat
                 np.multiply(delta, layout.dtype.type(weight), out=vector[:-1])
                 vector[-1] = weight
                 raise _refusal(vector, layout, 1)
+            vector[block] *= step
     return Update(vector, layout)
 
 
@@ -158,6 +159,7 @@ def weigh_many(deltas: NDArray[Any], layout: Layout, weights: Sequence[float]) -
                 if not _weigh(delta[block], weight, part, step, bound):
                     _refuse_first(clients, layout)
                 _add(total[block], part, spare)
+            total[block] *= step
     return _fits(Update(total, layout, len(clients)))
 
 
@@ -173,17 +175,16 @@ def _weighable(delta: Vector, layout: Layout, weight: float) -> None:
 def _weigh(
     delta: Vector, weight: float, out: Vector, step: float, bound: float, draws: np.random.Generator | None = None
 ) -> bool:
-    """Write w·δ to `out`, then w where δ has ended, rounded to the grid; False if it is not within the bound."""
-    np.multiply(delta, out.dtype.type(weight), out=out[: len(delta)])
-    out[len(delta) :] = weight
-    if not _inside(out, bound):
+    """Write w·δ to `out`, then w where δ has ended, in whole steps of the grid; False if it is not within the bound."""
+    scale = out.dtype.type(1 / step)  # a power of two: the product has the bits that w·δ has
+    np.multiply(delta, out.dtype.type(weight) * scale, out=out[: len(delta)])
+    out[len(delta) :] = weight * scale
+    if not _inside(out, bound / step):
         return False
-    out *= 1 / step
     if draws is None:
         np.rint(out, out=out)
     else:
         _round_at_random(out, draws)
-    out *= step
     return True
 
 
@@ -225,7 +226,10 @@ def _pieces(layout: Layout) -> Iterator[tuple[slice, float, float]]:
 
 
 def _inside(part: Vector, most: float) -> bool:
-    """Are all values within ±`most`? NaN is not."""
+    """Are all values within ±`most`? NaN is not. The sum of their squares, which is quick, says so for most vectors."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if float(np.dot(part, part)) <= 0.5 * most * most:  # half: the sum is rounded
+            return True
     return -most <= float(part.min(initial=0)) and float(part.max(initial=0)) <= most
 
 

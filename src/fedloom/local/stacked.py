@@ -52,18 +52,17 @@ def descend(
     deltas: Any = None
     for group in together:
         begun = start if start.ndim == 1 else start[group]
-        x = stack.load(begun, len(group))
-        batches = _Batches(sgd, stack, [data[i] for i in group], [streams[i] for i in group])
-        lost = stack.read(_steps(sgd, stack, layout, x, batches, round, correct(group) if correct else None))
-        moved = stack.moved(x, begun)
+        taken = _Passes(sgd, stack, [data[i] for i in group], [streams[i] for i in group])
+        moved, lost = _descend(sgd, stack, layout, begun, taken, round, correct(group) if correct else None)
+        lost = stack.read(lost)
         if len(group) < len(data):
             deltas = _still(stack, start, len(data)) if deltas is None else deltas
             deltas[group] = moved
         else:
             deltas = moved
         for at, i in enumerate(group):
-            steps[i] = batches.wanted
-            metrics[i] = Metrics({"examples": batches.seen[at], "loss": float(lost[at])})
+            steps[i] = taken.wanted
+            metrics[i] = Metrics({"examples": taken.seen[at], "loss": float(lost[at])})
     return Descents(_still(stack, start, len(data)) if deltas is None else deltas, tuple(steps), tuple(metrics))
 
 
@@ -72,17 +71,16 @@ def _still(stack: Stack, start: Array, clients: int) -> Any:
     return stack.moved(stack.load(start, clients), start)
 
 
-def _steps(
-    sgd: "Sgd", stack: Stack, layout: Layout, x: Array, batches: "_Batches", round: int, correct: "Correction | None"
-) -> Any:
+def _descend(
+    sgd: "Sgd", stack: Stack, layout: Layout, start: Array, steps: "_Passes", round: int, correct: "Correction | None"
+) -> tuple[Any, Any]:
+    """Return the deltas of clients that go together, and Σ losses by client."""
     scale, lost = sgd.rate(round), cast(Any, 0.0)
-    plain = correct is None and not sgd.weight_decay
-    if plain and isinstance(sgd.optimizer, Step):
-        for batch in batches:
-            lost = lost + stack.descend(x, batch, sgd.optimizer.lr * scale)
-        return lost
+    if correct is None and not sgd.weight_decay and isinstance(sgd.optimizer, Step):
+        return stack.descend(start, steps, sgd.optimizer.lr * scale)
+    x = stack.load(start, steps.clients)
     state = sgd.optimizer.init(x, layout)
-    for batch in batches:
+    for batch in steps:
         found = stack.grad(x, batch)
         gradient = add(found.vector, x, sgd.weight_decay) if sgd.weight_decay else found.vector
         if correct is not None:
@@ -91,7 +89,7 @@ def _steps(
         if moved is not x:
             x[:] = moved
         lost = lost + found.loss
-    return lost
+    return stack.moved(x, start), lost
 
 
 def groups(sgd: "Sgd", sizes: Sequence[int]) -> Iterator[list[int]]:
@@ -114,60 +112,64 @@ def _quarters(n: int) -> int:
     return math.floor(math.log(n) / math.log(1.25))
 
 
-class _Batches:
-    """The steps of clients that go together; each pass is gathered once, so that a step is a view."""
+class _Passes:
+    """The steps of clients that go together, as `Steps`; each pass is gathered once, so that a step is a view."""
 
     def __init__(self, sgd: "Sgd", stack: Stack, data: Sequence[Examples], streams: Sequence[Streams]) -> None:
-        self.stack, self.data, self.streams = stack, data, streams
+        self.stack, self.data, self.streams, self.clients = stack, data, streams, len(data)
         most = max(one.size for one in data)
         self.size = min(sgd.batch_size or most, most)
         self.per_pass = -(-most // self.size)
         self.wanted = sgd.steps or self.per_pass * sgd.epochs
-        shape = (self.per_pass, len(data), self.size)
-        self.weights = np.zeros(shape, np.float32)
-        for k, one in enumerate(data):
-            self.weights[:, k] = (np.arange(self.per_pass * self.size) < one.size).reshape(self.per_pass, self.size)
-        counts = self.weights.sum(axis=2).astype(int)  # (per_pass, K)
-        self.seen = sum(counts[step % self.per_pass] for step in range(self.wanted)).tolist()
-        if not isinstance(stack, Resident):
-            self.passed = Batch(_room(shape, data[0].inputs), _room(shape, data[0].targets), self.weights)
+        sizes = np.array([one.size for one in data])
+        self.weights = (np.arange(self.per_pass * self.size) < sizes[:, None]).astype(np.float32)
+        counts = self.weights.reshape(len(data), self.per_pass, self.size).sum(axis=2).astype(int)
+        self.seen = sum(counts[:, step % self.per_pass] for step in range(self.wanted)).tolist()
+
+    def passes(self) -> Iterator[Batch]:
+        room: Batch | None = None
+        for number in range(-(-self.wanted // self.per_pass)):
+            if room is None or self.per_pass > 1:  # a pass of one step is the same each time
+                room = self._gathered(number, room)
+            yield room
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in range(self.wanted):
-            at = step % self.per_pass
-            if at == 0:
-                self._gather(step // self.per_pass)
-            yield Batch(self.passed.inputs[at], self.passed.targets[at], self.passed.weights[at])
+        steps = range(self.wanted)
+        for number, passed in enumerate(self.passes()):
+            for step in steps[number * self.per_pass : (number + 1) * self.per_pass]:
+                at = slice(step % self.per_pass * self.size, (step % self.per_pass + 1) * self.size)
+                yield Batch(passed.inputs[:, at], passed.targets[:, at], passed.weights[:, at])
 
-    def _gather(self, passed: int) -> None:
-        if passed and self.per_pass == 1:
-            return
+    def _gathered(self, number: int, room: Batch | None) -> Batch:
+        """Return the batches of a pass, in the memory of the last one where there is one."""
         if isinstance(self.stack, Resident):
-            self.passed = self.stack.gather(self.data, self._places(passed), self.weights)
-            return
+            return self.stack.gather(self.data, self._places(number), self.weights)
+        first, shape = self.data[0], self.weights.shape
+        room = room or Batch(_room(shape, first.inputs), _room(shape, first.targets), self.weights)
         for k, one in enumerate(self.data):
-            order = self._order(k, passed) if self.per_pass > 1 else slice(None)
-            self._put(self.passed.inputs, k, np.asarray(one.inputs)[order])
-            self._put(self.passed.targets, k, np.asarray(one.targets)[order])
+            order = self._order(k, number)
+            _put(room.inputs[k], np.asarray(one.inputs), order)
+            _put(room.targets[k], np.asarray(one.targets), order)
+        return room
 
-    def _order(self, k: int, passed: int) -> Any:
-        return self.streams[k].child("shuffle")(str(passed)).permutation(self.data[k].size)
+    def _order(self, k: int, number: int) -> Any:
+        if self.per_pass == 1:
+            return np.arange(self.data[k].size)
+        return self.streams[k].child("shuffle")(str(number)).permutation(self.data[k].size)
 
-    def _places(self, passed: int) -> NDArray[np.int64]:
-        """Return where each batch's rows are in all clients' rows end to end, `(per_pass, K, B)`."""
+    def _places(self, number: int) -> NDArray[np.int64]:
+        """Return where each batch's rows are in all clients' rows end to end, `(K, per_pass·B)`."""
         places, begin = np.zeros(self.weights.shape, np.int64), 0
         for k, one in enumerate(self.data):
-            order = self._order(k, passed) if self.per_pass > 1 else np.arange(one.size)
-            self._put(places, k, begin + order)
+            _put(places[k], np.arange(begin, begin + one.size), self._order(k, number))
             begin += one.size
         return places
 
-    def _put(self, target: NDArray[Any], k: int, rows: NDArray[Any]) -> None:
-        whole, rest = divmod(len(rows), self.size)
-        target[:whole, k] = rows[: whole * self.size].reshape(whole, *target.shape[2:])
-        if rest:
-            target[whole, k, :rest] = rows[whole * self.size :]
-            target[whole, k, rest:] = rows[0]
+
+def _put(target: NDArray[Any], rows: NDArray[Any], order: NDArray[np.int64]) -> None:
+    """Write the rows in that order, and the first of them wherever there is padding."""
+    np.take(rows, order, axis=0, out=target[: len(order)], mode="clip")
+    target[len(order) :] = rows[order[0]]
 
 
 def _room(shape: tuple[int, ...], like: Array) -> NDArray[Any]:

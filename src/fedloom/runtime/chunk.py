@@ -16,7 +16,7 @@ from ..core.parts import Stack
 from ..core.task import Evaluate, Evaluated, Fault, Reply, ReplyBody, Task, Train, Trained
 from ..core.tree import Tree, holds_something
 from ..core.update import Update
-from .together import train_together
+from .together import evaluate_together, train_together
 from .trainer import Trainer
 
 Parties = Mapping[str, Trainer]
@@ -80,6 +80,9 @@ def _answers(
         for at in range(0, len(tasks), together.clients):
             some = slice(at, at + together.clients)
             yield from train_together(parties[some], tasks[some], body, together.stack)
+        return
+    if together is not None and isinstance(body, Evaluate):
+        yield from evaluate_together(parties, tasks, body)
         return
     for party, task in zip(parties, tasks, strict=True):
         yield from party.answer([task])

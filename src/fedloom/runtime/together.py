@@ -6,10 +6,10 @@ from typing import Any
 
 from ..core.errors import UpdateError
 from ..core.layout import Layout
-from ..core.metrics import total
+from ..core.metrics import Metrics, total
 from ..core.parts import Examples, Stack, Work, Works
 from ..core.rng import stream
-from ..core.task import Reply, Task, Train, Trained
+from ..core.task import Evaluate, Evaluated, Reply, Task, Train, Trained
 from ..core.update import Update, weigh_many
 from .trainer import Trainer, fault
 
@@ -85,6 +85,35 @@ def train_together(
         except Exception as error:  # noqa: BLE001 (stages may be the user's)
             answer = fault(party.name, task, error)
         yield Reply((task.number,), (party.name,), answer, seconds / len(ready))
+
+
+def evaluate_together(parties: Sequence[Trainer], tasks: Sequence[Task], body: Evaluate) -> Iterator[Reply]:
+    """Yield replies to tasks that all have this body; those that would deploy one and the same model go together.
+
+    A party without a local memory has nothing that could make its model another one. What fails for several at once is
+    done again for each by itself, and so is a bootstrap.
+    """
+    began = perf_counter()
+    found = None if body.resamples else _measured(parties, body)
+    if found is None:
+        for party, task in zip(parties, tasks, strict=True):
+            yield from party.answer([task])
+        return
+    seconds = (perf_counter() - began) / len(parties)
+    for party, task, metrics in zip(parties, tasks, found, strict=True):
+        yield Reply((task.number,), (party.name,), Evaluated(metrics), seconds)
+
+
+def _measured(parties: Sequence[Trainer], body: Evaluate) -> list[Metrics] | None:
+    """Return everybody's sums; None if they would deploy different models, or one of them fails."""
+    model = parties[0].model
+    try:
+        if any(party.remembered()["local"] is not None for party in parties):
+            return None
+        deployed = model.load(parties[0].personal(body.start))
+        return model.evaluate_many(deployed, [party.prepared().held_out for party in parties])
+    except Exception:  # noqa: BLE001 (the border to the user's code; whose error it is, each tells by itself)
+        return None
 
 
 def _works(ready: Sequence[Ready], body: Train, stack: Stack) -> Works:

@@ -1,11 +1,12 @@
-"""Where each microsecond of a W3 client goes, on one core: the worker's side and the coordinator's.
+"""Where each microsecond of a client goes, on one core: the worker's side and the coordinator's.
 
-    python benchmarks/profile_w3.py
+    python benchmarks/profile_client.py [--work W1|W3]
 
-W3 is described in engines.py. The chunks of one round are done in this process, as a worker of the vectorized engine
-does them, under a timer for each part (best of several rounds); then what the coordinator does with their answers.
+The works are described in engines.py. The chunks of one round are done in this process, as a worker of the vectorized
+engine does them, under a timer for each part (best of several rounds); then what the coordinator does with answers.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,20 +50,23 @@ class Timers:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", choices=["W1", "W3"], default="W3")
+    work = WORKS[parser.parse_args().work]
     one_thread()
-    app = app_of(WORKS["W3"])
+    app = app_of(work)
     simulation = simulate(app)
     state, members = simulation.first(), simulation.federation.members()
     streams, stack = stream(state.seed, "round 1"), stack_of(simulation.parties)
-    tasks, _ = _tasks(app.strategy, simulation.terms, state, members, len(members), streams)
+    tasks, _ = _tasks(app.strategy, simulation.terms, state, members[: work.cohort], len(members), streams)
     group = chunk.Together(stack, fitting(simulation.terms.model))
     out = np.zeros(simulation.terms.total.size)
     best: dict[str, float] = {}
-    kept = type(stack).descend, stacked._Batches._gather, together._merged
+    kept = type(stack).taken, stacked._Passes._gathered, together._merged
     for _ in range(ROUNDS):
         timers = Timers()
-        type(stack).descend = timers.timed("forward, backward and step", kept[0])
-        stacked._Batches._gather = timers.timed("gathering the examples", kept[1])
+        type(stack).taken = timers.timed("forward, backward and step", kept[0])
+        stacked._Passes._gathered = timers.timed("gathering the examples", kept[1])
         together._merged = timers.timed("weighing, rounding to the grid, adding", kept[2])
         work = timers.timed("the rest of a worker: streams, tasks, metrics", chunk.work)
         send = timers.timed("messages: JSON and arrays, both ways", lambda value: restore(dump(value)))
@@ -76,7 +80,7 @@ def main() -> None:
                 take(reply)
         timers.timed("coordinator: the server's step", move)(state, app.strategy, intake, len(members), stream(0, 1))
         best = {name: min(value, best.get(name, value)) for name, value in timers.seconds.items()}
-    type(stack).descend, stacked._Batches._gather, together._merged = kept
+    type(stack).taken, stacked._Passes._gathered, together._merged = kept
     print("| part | µs per client |\n|---|---|")
     for name, seconds in sorted(best.items(), key=lambda pair: -pair[1]):
         print(f"| {name} | {seconds / len(tasks) * 1e6:.1f} |")

@@ -1,0 +1,145 @@
+"""Plain steps of clients that begin from one vector, without a copy of it for each: chains of Linear layers.
+
+After some steps of rate η a client's weight is W - η·Σ_s d_s h_sᵀ over the rows s that it has seen: h_s went into the
+layer, d_s is ∂loss/∂output. Hence
+
+    output of a row h    h·Wᵀ + b - η·Σ_s (h·h_s + 1)·d_s      (without a bias, without the 1)
+    slope below a d      d·W - η·Σ_s (d·d_s)·h_s
+    what has moved       -η·Σ_s d_s h_sᵀ, and the bias -η·Σ_s d_s
+
+The products with W are one matrix product for all clients, and no client's weights are copied, or written in every
+step. The values are those of the steps themselves, to rounding. What it adds is Σ_s: see `worth`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .torch_direct import Dense, activate, losses, slope_below
+from .torch_objective import Objective
+
+
+def worth(layers: Sequence[Dense], rows: int, size: int) -> bool:
+    """Do so many rows of a client, `size` in a step, take no more multiplications this way than steps themselves?
+
+    >>> layer = Dense(slice(0, 100), None, 10, 10)
+    >>> worth([layer], 10, 10), worth([layer], 15, 5), worth([layer], 20, 5)
+    (True, True, False)
+    """
+    more = (rows - size) * sum(layer.inputs + layer.outputs for layer in layers)
+    return more <= 2 * sum(layer.inputs * layer.outputs for layer in layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One layer and what went through it: T rows of each of K clients.
+
+    Args:
+        layer: where its parameters lie.
+        weight: W (o, d); bias: b (o,), or zero.
+        rows: h_s (K, T, d), written step by step.
+        slopes: -η·d_s (K, T, o), written step by step.
+        ahead: h·Wᵀ + b of all rows (K, T, o), where all rows are known before the first step.
+        alike: h·h_s (+ 1) of all pairs (K, T, T), likewise.
+    """
+
+    layer: Dense
+    weight: Tensor
+    bias: Tensor
+    rows: Tensor
+    slopes: Tensor
+    ahead: Tensor | None = None
+    alike: Tensor | None = None
+
+    def output(self, now: slice) -> Tensor:
+        """Return the activated outputs (K, B, o) of the rows `now`."""
+        found = self._shared(self.rows[:, now]) if self.ahead is None else self.ahead[:, now]
+        before = slice(0, now.start)
+        if now.start:
+            alike = self._alike(self.rows[:, now], before) if self.alike is None else self.alike[:, now, before]
+            found = torch.baddbmm(found, alike, self.slopes[:, before])
+        return activate(found, self.layer.activation)
+
+    def below(self, slope: Tensor, now: slice) -> Tensor:
+        """Return the slope (K, B, d) of the rows `now`, from that of the outputs (K, B, o)."""
+        found = (slope.reshape(-1, self.layer.outputs) @ self.weight).view(*slope.shape[:2], -1)
+        if not now.start:
+            return found
+        before = slice(0, now.start)
+        return found.baddbmm_(torch.bmm(slope, self.slopes[:, before].transpose(1, 2)), self.rows[:, before])
+
+    def known(self, steps: bool) -> "Seen":
+        """Return the same with all that follows from rows that are known; `steps`: are there several?"""
+        everything = slice(0, self.rows.shape[1])
+        alike = self._alike(self.rows, everything) if steps else None
+        return replace(self, ahead=self._shared(self.rows), alike=alike)
+
+    def move(self, deltas: Tensor) -> None:
+        """Write how far the layer's parameters have moved into the rows of `deltas` (K, P)."""
+        out = deltas[:, self.layer.weight].view(len(deltas), self.layer.outputs, self.layer.inputs)
+        torch.bmm(self.slopes.transpose(1, 2), self.rows, out=out)
+        if self.layer.bias:
+            torch.sum(self.slopes, 1, out=deltas[:, self.layer.bias])
+
+    def _shared(self, rows: Tensor) -> Tensor:
+        flat = torch.addmm(self.bias, rows.reshape(-1, self.layer.inputs), self.weight.t())
+        return flat.view(*rows.shape[:2], self.layer.outputs)
+
+    def _alike(self, rows: Tensor, others: slice) -> Tensor:
+        found = torch.bmm(rows, self.rows[:, others].transpose(1, 2))
+        return found.add_(1) if self.layer.bias else found
+
+
+def descend(
+    layers: Sequence[Dense],
+    objective: Objective,
+    start: Tensor,
+    data: tuple[Tensor, Tensor, Tensor],
+    *,
+    size: int,
+    rate: float,
+) -> tuple[Tensor, Tensor]:
+    """Return how far clients have moved (K, P), and Σ of their losses (K,) in float64.
+
+    Args:
+        layers: of the chain; objective: a named loss.
+        start: the vector that all begin from, (P,).
+        data: inputs (K, T, d), targets (K, T, …) and weights (K, T), in the order of the steps.
+        size: rows of a step; rate: η.
+    """
+    inputs, targets, weights = data
+    clients, rows = inputs.shape[:2]
+    seen = _laid_out(layers, start, inputs, several=rows > size)
+    lost = start.new_zeros(clients, dtype=torch.float64)
+    for at in range(0, rows, size):
+        now = slice(at, at + size)
+        outputs = [seen[0].rows[:, now]]
+        for before, one in zip([None, *seen], seen, strict=False):
+            if before is not None:
+                one.rows[:, now] = outputs[-1]
+            outputs.append(one.output(now))
+        step, slope = losses(objective, outputs[-1], targets[:, now], weights[:, now])
+        lost += step.double()
+        for depth in reversed(range(len(seen))):
+            slope = slope_below(slope, outputs[depth + 1], seen[depth].layer.activation)
+            torch.mul(slope, -rate, out=seen[depth].slopes[:, now])
+            if depth:
+                slope = seen[depth].below(slope, now)
+    deltas = start.new_empty(clients, len(start))
+    for one in seen:
+        one.move(deltas)
+    return deltas, lost
+
+
+def _laid_out(layers: Sequence[Dense], start: Tensor, inputs: Tensor, several: bool) -> list[Seen]:
+    """Return room for what goes through every layer."""
+    clients, rows = inputs.shape[:2]
+    seen: list[Seen] = []
+    for layer in layers:
+        weight = start[layer.weight].view(layer.outputs, layer.inputs)
+        bias = start[layer.bias] if layer.bias else start.new_zeros(1)
+        into = start.new_empty(clients, rows, layer.inputs) if seen else inputs
+        seen.append(Seen(layer, weight, bias, into, start.new_empty(clients, rows, layer.outputs)))
+    return [seen[0].known(several), *seen[1:]]
