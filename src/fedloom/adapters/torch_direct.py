@@ -92,6 +92,7 @@ def forward(layers: tuple[Dense, ...], x: Tensor, inputs: Tensor) -> list[Tensor
 
 
 def activate(z: Tensor, activation: str) -> Tensor:
+    """Return the activation of z, written in its memory."""
     match activation:
         case "relu":
             return z.relu_()
