@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .adapters.numpy import linear, logistic
 from .aggregate import GeometricMedian, Krum, Mean, Median, TrimmedMean
 from .app import App, Data
+from .attackers import Attackers
 from .core.errors import ConfigError, DataError, FedloomError, RunError, StrategyError, UpdateError
 from .core.layout import Layout, Leaf
 from .core.metrics import Metrics
@@ -60,6 +61,7 @@ from .stages import (
     LaplaceNoise,
     LocalGaussianNoise,
     LocalLaplaceNoise,
+    NormBound,
     Quantize,
     Rotate,
     SkellamNoise,
@@ -77,6 +79,7 @@ __all__ = [
     "App",
     "Arrays",
     "AtHome",
+    "Attackers",
     "Buffered",
     "BuiltIn",
     "ByColumn",
@@ -115,6 +118,7 @@ __all__ = [
     "Metrics",
     "Momentum",
     "Needs",
+    "NormBound",
     "Npz",
     "Parquet",
     "PerBlock",

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from .commands.told import complain, console, out_console, say, trained
+from .attackers import Attackers, called
+from .commands.told import complain, console, out_console, say, succeeded, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
 from .load import DEMO, Loaded, load
 from .recording import Recording, begin
@@ -86,6 +87,10 @@ def run(
     ray_address: Annotated[
         str | None, typer.Option(help="For --engine ray: a running cluster's HOST:PORT, or auto; else Ray starts here.")
     ] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="Simulate hostile clients: sign_flip, scaling:scale=10, backdoor:target=3, …")
+    ] = None,
+    attackers: Annotated[float, typer.Option(help="With --attack: which part of the clients is hostile.")] = 0.2,
 ) -> None:
     """Train an app on this machine or a cluster, with its parties simulated."""
     engine = _engine(engine, ray_address)
@@ -98,6 +103,7 @@ def run(
         start=start_from,
         identity=loaded.identity,
         engine=engine,
+        attackers=None if attack is None else Attackers.of(attack, attackers),
     )
     if not json_:
         _introduce(recording, loaded)
@@ -272,6 +278,10 @@ def _introduce(recording: Recording, loaded: Loaded) -> None:
         console.print(f"… and {sites - shown:,} more clients; the report shows {'them all' if sites <= MANY else MANY}")
     told = escape(trust(app.strategy, simulation.guarantee(app.rounds)))
     console.print(f"[dim]{told}[/]", highlight=False)
+    if simulation.attackers is not None:
+        who = simulation.attackers.chosen(list(simulation.parties), app.seed)
+        named = ", ".join(who[:FIRST])
+        say(f"SIMULATED ATTACK, {called(simulation.attackers.attack)}, by {len(who)} of {sites}: {named}")
     engine = recording.simulation.engine
     say(f"engine {engine}{f': {engine.why}' if engine.why else ''}")
 
@@ -304,6 +314,8 @@ def _conclude(recording: Recording, compare: bool | None) -> int:
         )
         return 0
     say(f"{status}: {reason}")
+    if told := succeeded(recording):
+        say(told)
     if status == "stopped":
         say(f"`{_again('resume', recording)}` goes on from here")
         return 0

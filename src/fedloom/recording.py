@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .app import App
+from .attackers import Attackers
 from .core.errors import ConfigError, DigestMismatch, FedloomError, RunError, UnknownRun
 from .core.layout import MODEL, Vector
 from .core.needs import Needs
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .store.journal import Ending, Journal, RunRow
 
 MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
-TRACES_FILE = "traces.json"
+TRACES_FILE, ATTACKERS_FILE = "traces.json", "attackers.json"
 
 
 @dataclass(eq=False)
@@ -163,6 +164,7 @@ def begin(
     identity: str | None = None,
     engine: str = "sequential",
     traces: Traces | None = None,
+    attackers: Attackers | None = None,
 ) -> Recording:
     """Set a new run up; nothing is written before everything that can be refused has been.
 
@@ -172,9 +174,10 @@ def begin(
         start: a model file to start from instead of initial values.
         engine: "auto", "sequential", "pool", "vectorized", "ray" or "ray@HOST:PORT"; see `fedloom.engines`.
         traces: how long clients take in virtual time; None measures the time that passes here.
+        attackers: clients that are hostile; None has none.
     """
     with ExitStack() as held:
-        simulation = simulate(app, engine=engine, traces=traces)
+        simulation = simulate(app, engine=engine, traces=traces, attackers=attackers)
         held.callback(simulation.close)
         state = simulation.first()
         if start is not None:
@@ -203,6 +206,8 @@ def _begun(
     held.enter_context(locked(folder))
     if isinstance(simulation.federation, Virtual):
         write_whole(folder / TRACES_FILE, json.dumps(asdict(simulation.federation.traces)).encode())
+    if simulation.attackers is not None:
+        write_whole(folder / ATTACKERS_FILE, json.dumps(simulation.attackers.tree()).encode())
     book = journal(folder)
     held.callback(book.close)
     book.begin(row_of(simulation, folder.name, source, overrides, identity), state)
@@ -246,7 +251,11 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
         held.callback(book.close)
         row = book.row()
         _continuable(row, app, identity, ended)
-        simulation = _at_rest(app) if ended else simulate(app, engine=row.engine, traces=_traces(folder))
+        simulation = (
+            _at_rest(app)
+            if ended
+            else simulate(app, engine=row.engine, traces=_traces(folder), attackers=_attackers(folder))
+        )
         held.callback(simulation.close)
         saved = book.last()
         if saved is None:
@@ -263,6 +272,17 @@ def _traces(folder: Path) -> Traces | None:
     try:
         return Traces(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be read: {error}; it was written when the run began.") from error
+
+
+def _attackers(folder: Path) -> Attackers | None:
+    """Return the attackers that the run began with; raises `RunError` if what was written is damaged."""
+    path = folder / ATTACKERS_FILE
+    if not path.exists():
+        return None
+    try:
+        return Attackers.of(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, ConfigError) as error:
         raise RunError(f"{path} cannot be read: {error}; it was written when the run began.") from error
 
 
@@ -309,6 +329,7 @@ def run(
     start: Path | str | None = None,
     engine: str = "sequential",
     traces: Traces | None = None,
+    attackers: Attackers | None = None,
 ) -> Iterator[State]:
     """Train an app: yield the state after each round. Evaluation, pictures and checkpoints are ordinary Python.
 
@@ -319,11 +340,12 @@ def run(
         engine: "sequential", "pool" or "ray" (the same bits; a running cluster is "ray@HOST:PORT" or "ray@auto"),
             "vectorized" (equal to rounding), or "auto".
         traces: how long clients take in virtual time; None measures the time that passes here.
+        attackers: clients that are hostile; None has none.
 
     The last state has a `status` other than "running". Leaving the loop early stops the run, which can be resumed.
     """
     where, first = (None if path is None else Path(path) for path in (out, start))
-    recording = begin(app, where, start=first, engine=engine, traces=traces)
+    recording = begin(app, where, start=first, engine=engine, traces=traces, attackers=attackers)
     try:
         yield from recording.rounds()
     finally:

@@ -8,11 +8,13 @@ from typing import Any
 
 from .adapters.threads import single_threaded
 from .app import App
+from .attackers import Attackers
 from .core.errors import ConfigError, DataError
 from .core.hidden import Identity
 from .core.layout import MODEL, Vector
 from .core.lazy import Lazy, Roster
 from .core.rng import stream
+from .core.strategy import Strategy
 from .core.task import (
     Fault,
     Federation,
@@ -53,11 +55,13 @@ class Simulation(Training):
         held: each party's rows.
         parties: by name.
         memories: what the parties remember, by name.
+        attackers: clients that are hostile; None has none.
     """
 
     held: Mapping[str, SiteRows] = field(default_factory=dict)
     parties: Mapping[str, Trainer] = field(default_factory=dict)
     memories: Memories = field(default_factory=Memories)
+    attackers: Attackers | None = None
 
     def close(self) -> None:
         """End what the engine has started."""
@@ -89,10 +93,12 @@ def simulate(
     engine: Engine | str = "sequential",
     now: Callable[[], float] = monotonic,
     traces: Traces | None = None,
+    attackers: Attackers | None = None,
 ) -> Simulation:
     """Set an app up in this process; `held` overrides who holds what. Nothing is trained yet.
 
-    With `traces` clients take the time that they say, on a clock that nobody waits for.
+    With `traces` clients take the time that they say, on a clock that nobody waits for. With `attackers` some of them
+    are hostile.
 
     Raises `DataError`, `ConfigError` or `StrategyError`, each before anything has begun.
     """
@@ -101,9 +107,16 @@ def simulate(
     terms, memories = app.strategy.bind(model.layout, members), Memories()
     initial, identity = model.init(stream(app.seed, "init")), _identities(app, members.names)
 
+    parties: Parties = {}
+    follows = (
+        _honest(app)
+        if attackers is None
+        else attackers.strategies(app, terms, members.names, lambda name: parties[name].prepared().train)
+    )
+
     def made(name: str, found: Mapping[str, Any] | None = None) -> Trainer:
         rows, known = Fetched(own, name), identity(name)
-        return Trainer(name, model, app.strategy, rows, app.seed, terms, initial, memories, found, bootstrap, known)
+        return Trainer(name, model, follows(name), rows, app.seed, terms, initial, memories, found, bootstrap, known)
 
     first, test = app.strategy.first(terms, initial, app.seed), app.data.source.test() if held is None else None
     whole = terms.payload.only(MODEL).alike(model.layout)
@@ -119,12 +132,12 @@ def simulate(
         )
     examples = test.examples(found) if test is not None and whole else None
     wanted = narrowed(engine if isinstance(engine, Engine) else Engine.of(engine), app.needs)
-    wanted = _one_by_one(wanted, app, traces)
+    wanted = _unstacked(_one_by_one(wanted, app, traces), attackers)
     taken = chosen(wanted, app.strategy, parties, terms, first)
     carrier = carried(taken, carry(parties), parties, terms, app.needs)
     if traces is not None:
         carrier = Virtual(carrier, traces, app.seed, upload(app.strategy, terms))
-    return Simulation(app, model, carrier, terms, found, examples, measured, taken, own, parties, memories)
+    return Simulation(app, model, carrier, terms, found, examples, measured, taken, own, parties, memories, attackers)
 
 
 def _one_by_one(engine: Engine, app: App, traces: Traces | None) -> Engine:
@@ -139,6 +152,19 @@ def _one_by_one(engine: Engine, app: App, traces: Traces | None) -> Engine:
     if engine.name != "sequential":
         raise ConfigError(f"{what} takes clients one by one, and {engine.name} whole rounds; take sequential.")
     return engine
+
+
+def _honest(app: App) -> Callable[[str], Strategy]:
+    return lambda name: app.strategy
+
+
+def _unstacked(engine: Engine, attackers: Attackers | None) -> Engine:
+    """Return the engine; with attackers, refuse one that trains clients alike, or that sends parties elsewhere."""
+    if attackers is None or engine.name in ("sequential", "pool"):
+        return engine
+    if engine.name == "auto":
+        return Engine("sequential", why="attackers train one by one")
+    raise ConfigError(f"attackers train one by one, and {engine.name} does not; take pool or sequential.")
 
 
 def _identities(app: App, names: Collection[str]) -> Callable[[str], Identity | None]:

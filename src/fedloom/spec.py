@@ -37,6 +37,7 @@ from .stages import (
     LaplaceNoise,
     LocalGaussianNoise,
     LocalLaplaceNoise,
+    NormBound,
     Quantize,
     Rotate,
     SkellamNoise,
@@ -47,6 +48,7 @@ Table = dict[str, Any]
 STAGES: dict[str, type] = {
     "clip": Clip,
     "fixed_point": FixedPoint,
+    "norm_bound": NormBound,
     "quantize": Quantize,
     "gaussian_noise": GaussianNoise,
     "laplace_noise": LaplaceNoise,

@@ -20,6 +20,7 @@ from fedloom.stages import (
     LaplaceNoise,
     LocalGaussianNoise,
     LocalLaplaceNoise,
+    NormBound,
     Quantize,
     Rotate,
     SkellamNoise,
@@ -29,7 +30,7 @@ from small import classification, same_tree, small
 
 STAGES = [
     *(FixedPoint(), FixedPoint(limit=0.25)),
-    *(Clip(0.5), Clip(1e6), Quantize(2), Quantize(8), Quantize(13)),
+    *(Clip(0.5), Clip(1e6), NormBound(0.5), Quantize(2), Quantize(8), Quantize(13)),
     GaussianNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5, seeded=True),
     GaussianNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5),
     LaplaceNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5, seeded=True),

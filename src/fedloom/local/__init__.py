@@ -1,5 +1,6 @@
 """What a client does with a model and its data."""
 
+from .attacks import ALittle, Backdoor, LabelFlip, Noise, Scaling, SignFlip
 from .custom import Custom
 from .dpsgd import DpSgd
 from .home import AtHome
@@ -7,4 +8,17 @@ from .prox import Prox
 from .scaffold import Scaffold
 from .sgd import Sgd
 
-__all__ = ["AtHome", "Custom", "DpSgd", "Prox", "Scaffold", "Sgd"]
+__all__ = [
+    "ALittle",
+    "AtHome",
+    "Backdoor",
+    "Custom",
+    "DpSgd",
+    "LabelFlip",
+    "Noise",
+    "Prox",
+    "Scaffold",
+    "Scaling",
+    "Sgd",
+    "SignFlip",
+]

@@ -19,8 +19,7 @@ EPSILONS = np.concatenate([np.linspace(0, 6, 121), np.geomspace(6.1, 300, 160)])
 class Curve:
     """(epsilon, delta) for every epsilon, as one bound on tests: tpr <= e^ε·fpr + δ(ε), and the same of negatives.
 
-    Dong, Roth and Su, JRSS B 2022 (arXiv 1905.02383), proposition 2.12 (a trade-off function is the supremum of its
-    (ε, δ) lines).
+    Dong, Roth and Su, JRSS B 2022 (arXiv 1905.02383): a trade-off function is what (ε, δ(ε)) for every ε allows.
 
     Args:
         deltas: δ at each of `EPSILONS`, by privacy loss distributions, so rounded up.

@@ -5,6 +5,7 @@ from .clip import Clip
 from .fixedpoint import FixedPoint
 from .local_noise import LocalGaussianNoise, LocalLaplaceNoise
 from .noise import GaussianNoise, LaplaceNoise
+from .normbound import NormBound
 from .quantize import Quantize
 from .rotate import Rotate
 from .skellam_noise import SkellamNoise
@@ -17,6 +18,7 @@ __all__ = [
     "LaplaceNoise",
     "LocalGaussianNoise",
     "LocalLaplaceNoise",
+    "NormBound",
     "Quantize",
     "Rotate",
     "SkellamNoise",

@@ -1,0 +1,87 @@
+"""A hostile client: an app's own local work, with its rows and its delta attacked; everything else is a party's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..core.layout import Layout, Vector
+from ..core.parts import DpEvent, Examples, Local, Model, Stack, Work, Works
+from ..core.rng import Streams, stream
+from .attacks import Attack
+
+
+@dataclass(frozen=True, eq=False)
+class Hostile:
+    """`local` on poisoned rows, then a forged δ, within the bounds that the server checks.
+
+    Args:
+        local: the app's.
+        attack: what is done.
+        classes: of the task, 0 for regression.
+        clients: in a cohort.
+        limits: largest |δ| that is admitted, by element.
+        allies: names of all attackers, who may collude; seed: of what they do together; rows: what each trains on.
+    """
+
+    stacks: ClassVar[bool] = False
+    local: Local[Any]
+    attack: Attack
+    classes: int
+    clients: int
+    limits: Vector
+    allies: tuple[str, ...]
+    seed: int
+    rows: Callable[[str], Examples]
+
+    @property
+    def population(self) -> tuple[str, ...]:
+        """The app's."""
+        return self.local.population
+
+    def payload(self, layout: Layout) -> Layout:
+        """The app's."""
+        return self.local.payload(layout)
+
+    def init(self, layout: Layout, initial: Vector) -> Any:
+        """The app's."""
+        return self.local.init(layout, initial)
+
+    def train(self, model: Model, start: Vector, data: Examples, memory: Any, *, round: int, streams: Streams) -> Work:
+        """Train on poisoned rows, and forge what is sent; metrics are those of the training."""
+
+        def work(rows: Examples, own: Streams) -> Work:
+            poisoned = self.attack.poison(rows, self.classes, own.child("poison"))
+            return self.local.train(model, start, poisoned, memory, round=round, streams=own)
+
+        done = work(data, streams)
+        deltas = [done.delta]
+        if self.attack.colludes:  # all of them find the same, whoever asks
+            ring = stream(self.seed, f"ring {round}")
+            deltas = [work(self.rows(name), ring.child(name)).delta for name in self.allies]
+        forged = np.asarray(self.attack.forge(deltas, self.clients, streams), np.float64)
+        sent = np.clip(forged, -self.limits, self.limits).astype(done.delta.dtype)
+        return Work(sent, done.examples, done.metrics, done.memory)
+
+    def train_many(
+        self,
+        stack: Stack,
+        layout: Layout,
+        start: Vector,
+        data: Sequence[Examples],
+        memories: Sequence[Any],
+        *,
+        round: int,
+        streams: Sequence[Streams],
+    ) -> Works:
+        """Never asked."""
+        raise NotImplementedError("hostile clients train one at a time.")
+
+    def personal(self, layout: Layout, start: Vector, memory: Any) -> Vector:
+        """The app's."""
+        return self.local.personal(layout, start, memory)
+
+    def event(self) -> DpEvent:
+        """The app's."""
+        return self.local.event()
