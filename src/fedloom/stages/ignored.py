@@ -7,6 +7,7 @@ from ..core.layout import Layout
 from ..core.parts import DpEvent, Stage
 from ..core.rng import Streams
 from ..core.update import Update
+from .rotate import Rotate
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Ignored:
     def encode(self, update: Update, memory: Any, public: Any, streams: Streams) -> tuple[Update, Any]:
         """Encode, and put δ back as it came."""
         encoded, memory = self.inner.encode(update, memory, public, streams)
-        if self.inner.each:
+        if self.inner.each or isinstance(self.inner, Rotate):  # no limits, and the server turns it back
             return encoded, memory
         vector = encoded.vector.copy()
         vector[: len(update.vector)] = update.vector
