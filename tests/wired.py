@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -241,6 +242,11 @@ class Federated:
         """Return the log of dispatches."""
         url = f"sqlite:///{self.runs / self.row().run / 'journal.db'}"
         return Dispatches(create_engine(url, poolclass=NullPool))  # holds nothing open
+
+    def asked(self):
+        """Return pairs of a dispatch number and the round that it was asked in."""
+        with closing(sqlite3.connect(self.runs / self.row().run / "journal.db")) as journal:
+            return journal.execute("SELECT number, round FROM asked").fetchall()
 
     def consistent(self):
         """Every counted dispatch was accepted once, the rounds add up to the log, and no site waits for anything."""

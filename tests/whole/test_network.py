@@ -159,3 +159,48 @@ def test_a_run_by_quorum_is_the_replay_of_its_journal(tmp_path):
     saved = load_file(folder / "model.safetensors")
     layout = load(str(app)).app.built.layout
     np.testing.assert_array_equal(layout.pack(saved), vector)
+
+
+def replayed_in_steps(there, size):
+    """Return the parameters that plain NumPy makes of a buffered run's log, and how stale its updates were."""
+    app = load(str(there.app)).app
+    folder, rounds = there.runs / there.row().run, dict(there.asked())
+    total = app.strategy.payload(app.built.layout).weighted(app.strategy.cohort(len(there.names)))
+    step = np.float32(total.runs[0][1])
+    vector = np.asarray(app.built.init(stream(app.seed, "init")), np.float64)
+    counted = {number for number, yes in there.log().verdicts(rounds).items() if yes}
+    rows = [row for row in there.log().accepted(counted) if set(row.numbers) <= counted]
+    assert len(rows) == size * app.rounds
+    stale = []
+    for at in range(app.rounds):
+        summed = np.zeros(total.size)
+        for row in rows[at * size : (at + 1) * size]:
+            update = Spool(folder / "bodies" / row.parties[0], 1 << 30).get(Body(row.digest, row.size))["vector"].copy()
+            stale.append(at + 1 - rounds[row.numbers[0]])
+            if stale[-1]:
+                update[:-1] = np.rint(update[:-1] * np.float32((1 + stale[-1]) ** -0.5) / step) * step
+            summed += update.astype(np.float64)
+        vector = (vector + summed[:-1] / summed[-1]).astype(np.float32).astype(np.float64)
+    return vector.astype(np.float32), stale
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kill_9_at_any_instant_leaves_a_buffered_run_the_replay_of_its_journal(tmp_path, seed):
+    """Who is in which step depends on who answers first; that it is what was written down does not."""
+    buffered = "select=fedloom.Uniform(clients=1), schedule=fedloom.Buffered(size=2, concurrency=3)"
+    app = slow(tmp_path, sites=3, rounds=40, **PLAIN | {"changes": f"local=Slow(), {buffered}", "seconds": 0.03})
+    drawn, killed = random.Random(seed), []
+    with Federated(tmp_path, app, clients(3), ("--keep-updates",)) as there:
+        there.start().until(lambda: there.rounds() > 0)
+        for _ in range(KILLS // 2):
+            instant, name = time.monotonic() + drawn.uniform(0.05, 1.0), drawn.choice((COORDINATOR, *clients(3)))
+            there.until(lambda instant=instant: time.monotonic() >= instant)
+            if there.kill(name):
+                killed.append(name)
+        end = there.ended()
+    assert killed
+    assert (end["status"], end["rounds"]) == ("completed", 40)
+    vector, stale = replayed_in_steps(there, 2)
+    assert min(stale) == 0 < max(stale)
+    saved = load_file(there.runs / there.row().run / "model.safetensors")
+    np.testing.assert_array_equal(load(str(app)).app.built.layout.pack(saved), vector)

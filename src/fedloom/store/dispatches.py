@@ -141,8 +141,9 @@ class Dispatches:
 
     def ask(self, parties: Mapping[int, str], round: int) -> set[int]:
         """Write down who is asked under which number; return those that are there already, which stay as they are."""
+        there = (_ASKED.c.number >= min(parties)) & (_ASKED.c.number <= max(parties))
         with transaction(self._engine) as connection:
-            known = set(connection.execute(select(_ASKED.c.number).where(_ASKED.c.round == round)).scalars())
+            known = set(connection.execute(select(_ASKED.c.number).where(there)).scalars())
             rows = [
                 {"number": number, "party": party, "round": round}
                 for number, party in parties.items()

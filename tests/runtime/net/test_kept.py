@@ -54,6 +54,19 @@ def test_a_body_that_a_power_cut_has_damaged_is_asked_for_again(office):
     assert [value(reply) for reply in drained(office, ask)] == [1.0, 2.0]
 
 
+def test_what_was_asked_from_several_models_is_asked_again_together(office):
+    """As a buffered schedule does after a crash."""
+    for number, name in ((1, "a"), (2, "b"), (3, "c")):
+        ask = office.come().kept.send(train((number, name), round=number))
+    office.offer("b", ["train/2"], trained(2.0))
+    tasks = [*train((1, "a")), *train((2, "b"), round=2), *train((3, "c"), round=3), *train((4, "a"), round=3)]
+    ask = office.crash().come().kept.send(tasks)
+    assert [office.kinds(name) for name in "abc"] == [["task", "task"], ["task"], ["task"]]
+    for name, number in (("a", 1), ("b", 2), ("c", 3), ("a", 4)):
+        office.offer(name, [f"train/{number}"], trained(float(number)))
+    assert [value(reply) for reply in drained(office, ask)] == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_what_had_arrived_and_was_not_received_is_asked_again(office):
     """It was not written down, so nothing was done with it."""
     tasks = train((1, "a"))

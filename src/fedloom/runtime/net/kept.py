@@ -49,14 +49,12 @@ class Kept:
         if not train:
             return self.hall.send(tasks, ask)
         self._forget()
-        first = next(iter(train.values())).body
-        assert isinstance(first, Train), "only training is written down"
-        again = self.log.ask({number: task.party for number, task in train.items()}, first.round)
+        again = self._written(train.values())
         self.hall.expect({number: task.party for number, task in train.items()})
         verdicts = self.log.verdicts(again) if again else {}
         known = [
             row
-            for row in (self.log.accepted(again) if again and not first.peers else ())  # peers: other masks
+            for row in (self.log.accepted(again) if again and not hidden(tasks) else ())
             if verdicts.get(row.numbers[0], True)
             and row.parties == tuple(train[number].party for number in row.numbers)
             and self._here(row)
@@ -105,6 +103,17 @@ class Kept:
         self.hall.tell(counted, void)
         self.closed()
 
+    def _written(self, tasks: Collection[Task]) -> set[int]:
+        """Write down who is asked, by round: a buffered schedule asks again from several models at once.
+
+        Returns the numbers that were there already.
+        """
+        rounds: dict[int, dict[int, str]] = {}
+        for task in tasks:
+            assert isinstance(task.body, Train), "only training is written down"
+            rounds.setdefault(task.body.round, {})[task.number] = task.party
+        return {number for round, parties in rounds.items() for number in self.log.ask(parties, round)}
+
     def _replay(self, ask: Ask, replies: Sequence[Reply]) -> None:
         """Put these among those that wait to be received again, in the order in which all were accepted."""
         if replies:
@@ -127,3 +136,8 @@ class Kept:
         if not self.keep_bodies:
             for party, digest in closed:
                 self.hall.seat_of(party).spool.drop(digest)
+
+
+def hidden(tasks: Sequence[Task]) -> bool:
+    """Are these updates masked? Then what was accepted in an earlier session does not cancel with them."""
+    return any(isinstance(task.body, Train) and task.body.peers for task in tasks)
