@@ -1,12 +1,16 @@
 """How fast models travel: a federation over mutual TLS beside raw sockets and gRPC streams, in one run.
 
-    python benchmarks/network.py [--mb 1,50,400] [--sites 4] [--rounds 8] [--grpc PYTHON]
+    python benchmarks/network.py [--mb 1,50,400] [--sites 4] [--rounds 8] [--grpc PYTHON] [--peers PYTHON]
 
 Four client processes on loopback take the model, add a constant, and send it back; nothing is trained. The references
 move the same bytes and do nothing else: plain sockets with a thread for each client, and gRPC (asyncio, a stream of
 chunks of 1 MiB each way) without TLS and with the mutual TLS of the same certificates, if `--grpc` names a Python that
-has grpcio. Seconds a round are medians after one round to warm up; memory is what the coordinator held at most of its
-own (RssAnon), above what it held before the first round, in models.
+has grpcio. `--peers` names a Python that has Flower: a SuperLink and four SuperNodes, without TLS, and an app that does
+the same; its server is the SuperLink with the processes that it starts.
+
+Seconds a round are medians after one round to warm up. Processor seconds are those of a round after the first: the
+coordinator's own, then of all processes together. Memory is what the coordinator held at most of its own (RssAnon),
+above what it held before the first round, in models.
 """
 
 import argparse
@@ -14,6 +18,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -53,13 +59,8 @@ class Watched:
             self.most = max(self.most, self.now())
 
     def now(self) -> int:
-        """Return the present RssAnon in bytes."""
-        try:
-            text = Path(f"/proc/{self.pids[0]}/status").read_text()
-        except OSError:
-            return 0
-        found = re.search(r"RssAnon:\s+(\d+) kB", text)
-        return int(found.group(1)) * 1024 if found else 0
+        """Return the present RssAnon in bytes, with that of the processes that it has started."""
+        return sum(anonymous(pid) for pid in family(self.pids[0]))
 
     def begin(self) -> None:
         """Look from now on."""
@@ -69,7 +70,7 @@ class Watched:
     def round(self) -> None:
         """Note what was used up to the end of a round; the last one may find processes gone, and is left out then."""
         with suppress(OSError):
-            used = [processor_s(pid) for pid in self.pids]
+            used = [sum(map(processor_s, family(pid))) for pid in self.pids]
             self.marks.append((time.perf_counter(), used[0], sum(used)))
 
     def models(self, size: int) -> float:
@@ -84,10 +85,30 @@ class Watched:
         return (last[1] - first[1]) / rounds, (last[2] - first[2]) / rounds
 
 
+def family(pid: int) -> list[int]:
+    """Return a process and all that it has started, and they have."""
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return [pid]
+    return [pid, *(member for child in children for member in family(child))]
+
+
+def anonymous(pid: int) -> int:
+    """Return a process's RssAnon in bytes; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"RssAnon:\s+(\d+) kB", text)
+    return int(found.group(1)) * 1024 if found else 0
+
+
 def processor_s(pid: int) -> float:
-    """Return the processor seconds that a process has used, in itself and in the kernel."""
+    """Return the processor seconds that a process has used, and children of it that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -170,6 +191,62 @@ def reference(kind: str, python: str, folder: Path, size: int, sites: int, round
     return Measured(seconds, watched.models(size), *watched.processor())
 
 
+def flower(python: str, folder: Path, size: int, sites: int, rounds: int) -> Measured:
+    """Return what the rounds of a Flower deployment take: `network_parts/flower`."""
+    here, (link_port, *ports) = Path(python).parent, free_ports(1 + sites)
+    home, timed = folder / "flwr", folder / "flower.seconds"
+    home.mkdir()
+    where = f'address = "127.0.0.1:{link_port}"\ninsecure = true\n'
+    (home / "config.toml").write_text(f'[superlink]\ndefault = "bench"\n\n[superlink.bench]\n{where}')
+    timed.touch()
+    said = {"stdout": (folder / "flower.log").open("w"), "stderr": subprocess.STDOUT}
+    paths = {"PATH": f"{here}:{os.environ['PATH']}", "FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0"}
+    said["env"] = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | paths
+    local = ["--insecure", "--host", "127.0.0.1", "--port"]
+    config = f"rounds={rounds} sites={sites} values={size // 4} seconds='{timed}'"
+    with ExitStack() as stack:
+        link = stack.enter_context(started([str(here / "flower-superlink"), *local, str(link_port)], **said))
+        answering(link_port)
+        watched = Watched(link.pid)
+        for port in ports:
+            node = [str(here / "flower-supernode"), *local, str(port), "--superlink", f"127.0.0.1:{link_port}"]
+            watched.pids.append(stack.enter_context(started(node, **said)).pid)
+        subprocess.run([str(here / "flwr"), "run", str(HERE / "flower"), "bench", "-c", config], check=True, **said)  # type: ignore[call-overload]
+        watched.begin()
+        seconds: list[float] = []
+        while len(seconds) < rounds:
+            time.sleep(0.01)
+            if len(lines := timed.read_text().splitlines()) > len(seconds):
+                seconds = [float(line) for line in lines]
+                watched.round()
+        measured = Measured(seconds, watched.models(size), *watched.processor())
+        end([member for pid in watched.pids for member in family(pid)])
+    return measured
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that the system chooses."""
+    with ExitStack() as held:
+        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
+
+
+def answering(port: int, timeout_s: float = 120.0) -> None:
+    """Wait until somebody listens there."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.2)
+    raise SystemExit(f"nobody listens on port {port}.")
+
+
+def end(pids: Sequence[int]) -> None:
+    """End these processes, which others have started."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def references(grpc: str | None) -> list[tuple[str, str, str]]:
     """Return what is measured beside: its kind, its name, and the Python that it runs in."""
     there = [("sockets", "sockets, no TLS", sys.executable)]
@@ -185,6 +262,7 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--grpc", help="a Python with grpcio")
+    parser.add_argument("--peers", help="a Python with Flower")
     parser.add_argument("--alone", action="store_true", help="without the references")
     parser.add_argument("--folder", help="where bodies are kept; by default a temporary folder")
     asked = parser.parse_args()
@@ -195,6 +273,8 @@ def main() -> None:
             rows = {"fedloom, mutual TLS": fedloom(Path(name), size, asked.sites, asked.rounds)}
             for kind, said, python in () if asked.alone else references(asked.grpc):
                 rows[said] = reference(kind, python, Path(name), size, asked.sites, asked.rounds)
+            if asked.peers and not asked.alone:
+                rows["Flower, no TLS"] = flower(asked.peers, Path(name), size, asked.sites, asked.rounds)
         for said, measured in rows.items():
             print(measured.row(mb, said, 2 * asked.sites * size), flush=True)
 

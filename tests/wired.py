@@ -311,7 +311,7 @@ def networked(there):
     layouts = {layout.digest: layout for layout in (there.terms.total, there.terms.payload)}
     with TemporaryDirectory() as name, ExitStack() as held:
         folder = Path(name)
-        hall = Hall("run", Spool(folder / "out", 0), layouts, room=there.terms.total.cohort, roster=members)
+        hall = Hall("run", layouts, room=there.terms.total.cohort, roster=members)
         engine = opened_engine(f"sqlite:///{folder / 'log.db'}")
         held.callback(engine.dispose)
         log, own = Dispatches(engine), Credentials(trusted.home)

@@ -245,7 +245,7 @@ def _hall(loaded: Loaded, folder: Path, leases: Leases) -> Hall:
     names = schema.numeric if schema is not None else ()
     known = [payload, *(layout_of(what, names) for what in ("mean", "variance") if names)]
     layouts = {layout.digest: layout for layout in known}  # of sums: when it is asked for one
-    return Hall(folder.name, Spool(folder / "bodies" / "out", 0), layouts, leases)
+    return Hall(folder.name, layouts, leases)
 
 
 def _most(loaded: Loaded) -> int:

@@ -220,7 +220,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         held.callback(book.close)
         size = loaded.app.strategy.payload(loaded.app.built.layout).size
         most = ROOM * size + SPARE
-        hall = Hall(folder.name, Spool(folder / "bodies" / "out", 0), leases=serving.leases)
+        hall = Hall(folder.name, leases=serving.leases)
         log = Dispatches(book.engine)
         capacity = serving.capacity or serving.sites
         door = entrance(

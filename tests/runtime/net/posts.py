@@ -78,7 +78,7 @@ class Office:
     def crash(self):
         members = [Member(name, 5) for name in NAMES]
         layouts = {LAYOUT.digest: LAYOUT}
-        self.hall = Hall("run", Spool(self.folder / "out", 0), layouts, LEASES, 4, now=self.clock, roster=members)
+        self.hall = Hall("run", layouts, LEASES, 4, now=self.clock, roster=members)
         self.engines.append(opened_engine(f"sqlite:///{self.folder / 'log.db'}"))
         self.log = Dispatches(self.engines[-1])
         self.kept = Kept(self.hall, self.log, self.keep)

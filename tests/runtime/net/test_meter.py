@@ -17,7 +17,7 @@ from fedloom.runtime.net.spool import Spool
 
 @pytest.fixture
 def hall(tmp_path):
-    hall = Hall("run-1", Spool(tmp_path / "out", 0))
+    hall = Hall("run-1")
     for name in ("north", 'so"uth\n'):
         seat = hall.take_seat(name, (Member(name, 10),), lambda: Spool(tmp_path / "in", 1000))
         seat.bytes_in, seat.bytes_out = 100, 200

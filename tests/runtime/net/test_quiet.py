@@ -13,7 +13,6 @@ from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.net.door import Door
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.line import CONTROL, Line
-from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.provisioning import provision
 
 
@@ -22,7 +21,7 @@ def told(tmp_path, caplog):
     """Return an open door's address, and what returns the levels of what was logged once all calls have ended."""
     provision(tmp_path / "home", ["127.0.0.1"])
     credentials = Credentials(tmp_path / "home")
-    hall = Hall("run-1", Spool(tmp_path / "out", 0))
+    hall = Hall("run-1")
 
     def nobody(*_):
         raise AssertionError("nobody comes so far")

@@ -20,6 +20,7 @@ from fedloom.core.update import Update, weigh
 from fedloom.runtime.net.codec import reply_of, reply_tree
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
+from fedloom.runtime.net.outbox import bodies_in
 from fedloom.runtime.net.relay import UNSAID, Relay, numbered, passed
 from fedloom.runtime.net.spool import Spool
 from fedloom.store.dispatches import Dispatches
@@ -58,7 +59,7 @@ class Between:
 
     def __enter__(self):
         self.engine = opened_engine(f"sqlite:///{self.folder / 'relay.db'}")
-        self.hall = Hall("below", spool(self.folder / "out"), now=lambda: self.clock[0])
+        self.hall = Hall("below", now=lambda: self.clock[0])
         self.hall.layouts[PAYLOAD.digest] = PAYLOAD
         for name in NAMES:
             self.hall.take_seat(name, (Member(name, 2),), lambda name=name: spool(self.folder / name))
@@ -72,7 +73,7 @@ class Between:
             self.deadline_s,
             lambda: self.clock[0],
         )
-        self.upper = Hall("above", self.relay.incoming, room=ROOM)
+        self.upper = Hall("above", room=ROOM)
         members = tuple(Member(name, 2) for name in self.above.values())
         self.upper.take_seat("relay", members, lambda: self.relay.outgoing)
         self.offers = Queue()
@@ -94,6 +95,10 @@ class Between:
     def again(self, keys=None):
         seat = self.upper.seats["relay"]
         chosen = [seat.given[key] for key in keys] if keys else list(seat.given.values())
+        shelf = self.upper._outbox.shelf
+        for body in bodies_in(chosen):  # as the connection fetches them
+            for at, data in shelf.pieces(body.digest, 0):
+                self.relay.incoming.take(body, at, data)
         for one in chosen:
             message = {"key": one.key, "together": ["ask" + "".join(c.key for c in chosen), len(chosen)], **one.message}
             self.relay.answer(one.key, message, lambda *offer: self.offers.put(offer))

@@ -41,7 +41,7 @@ class Wire:
 @pytest.fixture
 def hall(tmp_path):
     clock = Clock()
-    hall = Hall("run-1", Spool(tmp_path / "out", 0), leases=Leases(away_s=60, task_s=600), now=clock)
+    hall = Hall("run-1", leases=Leases(away_s=60, task_s=600), now=clock)
     for name in ("north", "south"):
         hall.take_seat(name, (Member(name, 10),), lambda name=name: Spool(tmp_path / name, 1000))
     hall.roster = [Member("north", 10), Member("south", 10)]

@@ -77,7 +77,6 @@ class Hall:
 
     Args:
         run: id of the run; every message names it.
-        outgoing: the bodies that parties fetch.
         layouts: by digest: those that an update may be packed by.
         leases: how long it waits.
         room: cohort that a sum has room for; known once the members are.
@@ -86,7 +85,6 @@ class Hall:
     """
 
     run: str
-    outgoing: Spool
     layouts: dict[str, Layout] = field(default_factory=dict)
     leases: Leases = Leases()
     room: int = 0
@@ -101,9 +99,7 @@ class Hall:
     _asked: dict[int, str] = field(default_factory=dict)  # open dispatches, and the member that was asked
     _from: dict[int, tuple[Body, float]] = field(default_factory=dict)  # of updates, by dispatch number
     _ids: Iterator[int] = field(default_factory=count)
-
-    def __post_init__(self) -> None:
-        self._outbox = Outbox(self.outgoing)
+    _outbox: Outbox = field(default_factory=Outbox)
 
     # -- what a schedule calls: the protocol Federation
 

@@ -12,7 +12,8 @@ from ...core.tree import split
 from .codec import task_tree
 from .line import CHUNK_BYTES
 from .seats import Given, Job, Seat
-from .spool import Body, Spool
+from .shelf import Shelf
+from .spool import Body
 from .talk import Channel
 
 
@@ -21,10 +22,10 @@ class Outbox:
     """Tasks as messages.
 
     Args:
-        spool: of the bodies.
+        shelf: of the bodies.
     """
 
-    spool: Spool
+    shelf: Shelf = field(default_factory=Shelf)
     _bodies: dict[int, tuple[TaskBody, dict[str, Any]]] = field(default_factory=dict)
 
     def message(self, task: Task, room: int) -> dict[str, Any]:
@@ -32,7 +33,7 @@ class Outbox:
         kept = self._bodies.get(id(task.body))
         if kept is None or kept[0] is not task.body:
             skeleton, arrays = split(task_tree(task.body))
-            bodies = {key: self.spool.put(array) for key, array in arrays.items()}
+            bodies = {key: self.shelf.put(array) for key, array in arrays.items()}
             named = {key: [body.digest, body.size] for key, body in bodies.items()}
             kept = (task.body, {"body": skeleton, "arrays": named, "room": room})
             self._bodies[id(task.body)] = kept
@@ -52,7 +53,7 @@ class Outbox:
 
         def stream(channel: Channel) -> None:
             try:
-                for at, data in self.spool.pieces(digest, offset):
+                for at, data in self.shelf.pieces(digest, offset):
                     channel.send_chunk(digest, at, data)
             except FileNotFoundError:
                 return  # dropped: nobody needs it any more
@@ -64,7 +65,7 @@ class Outbox:
         asked = {body.digest for body in bodies_in(givens)}
         self._bodies = dict(list(self._bodies.items())[-1:])
         latest = {name for _, message in self._bodies.values() for name, _ in message["arrays"].values()}
-        self.spool.keep_only(asked | latest)
+        self.shelf.keep_only(asked | latest)
 
 
 def bodies_in(givens: Iterable[Given]) -> list[Body]:

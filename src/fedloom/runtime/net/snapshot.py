@@ -31,9 +31,7 @@ def snapshot(hall: Hall, wall: datetime) -> dict[str, Any]:
         hall: to look at; it is locked meanwhile.
         wall: the time of day, which the federation's clock is translated to.
 
-    >>> from pathlib import Path
-    >>> from .spool import Spool
-    >>> snapshot(Hall("run-1", Spool(Path(), 0)), datetime(2026, 1, 2, tzinfo=UTC))["doing"]
+    >>> snapshot(Hall("run-1"), datetime(2026, 1, 2, tzinfo=UTC))["doing"]
     'waiting for sites'
     """
     with hall.changed:
