@@ -173,6 +173,8 @@ def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
     out_console.print(rounds_table(rounds))
     for line in fault_lines(rounds):
         out_console.print(line)
+    if (folder / "record").is_dir():
+        say(f"`fedloom verify {row.run}{'' if out == RUNS else f' --out {out}'}` checks the signed record")
     if row.status in ("interrupted", "stopped", "failed"):
         elsewhere = "" if out == RUNS else f" --out {out}"
         again = f"serve {row.app} --home {out.parent}" if row.engine == "network" else f"resume {row.run}{elsewhere}"
@@ -387,6 +389,7 @@ _MORE = (
     ("relay", "relay"),
     ("status", "status"),
     ("try", "try_"),
+    ("verify", "verify"),
 )
 for _name, _module in _MORE:
     cli.command(_name)(import_module(f".commands.{_module}", __package__).command)

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from .privacy.accountant import told as told_
 from .privacy.ledger import FILE, MARK, Account, Ledger, Run, run_of, standings
 from .runtime.channel import peer_at
 from .runtime.credentials import Credentials
-from .runtime.directory import directory, identity
+from .runtime.directory import DIRECTORY, directory, identity
 from .runtime.enrolment import (
     enrolment_context,
     finish_enrolment,
@@ -37,12 +38,14 @@ from .runtime.enrolment import (
     prepare_enrolment,
     prepare_renewal,
 )
+from .runtime.keys import PKI
 from .runtime.net.desk import Desk
 from .runtime.net.line import ENROL, Line
 from .runtime.net.site import Site
 from .runtime.net.spool import Spool
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
+from .runtime.witness import PIN, Witness
 from .store.notes import Notes
 from .store.usage import Usage
 
@@ -178,7 +181,23 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
 
     most = ROOM * model.layout.size + SPARE
     notes = Notes(f"sqlite:///{folder / 'site.db'}")
-    return Desk(trainer, party, notes, Spool(folder / "in", most), Spool(folder / "out", most), room)
+    watching = witness(joining.home, run, policy.witnesses, books)
+    return Desk(trainer, party, notes, Spool(folder / "in", most), Spool(folder / "out", most), room, watching)
+
+
+def witness(home: Path, run: str, least: int, books: tuple[Ledger, int]) -> Witness:
+    """Return a site as a witness of a run's record; raises `ConfigError` if it lacks the keys that it insists on."""
+    credentials = Credentials(home)
+    others = directory(home).values() if (home / DIRECTORY).exists() else ()
+    if len(set(others) - {credentials.peer.key}) < least:
+        raise ConfigError(
+            f"the policy asks for {least} other witnesses, and {home / DIRECTORY} has keys of "
+            f"{max(0, len(others) - 1)} other sites; add them, or ask for fewer."
+        )
+    ledger, data = books
+    salted = sha256(f"{run}/{ledger.chain.entries[data]['digest']}".encode()).hexdigest()
+    seen = home / "runs" / _plain(run)
+    return Witness(seen, home / PKI / PIN, run, credentials.peer.key, credentials.sign, others, least, salted)
 
 
 def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:

@@ -24,10 +24,12 @@ from .simulation import Simulation, simulate
 from .training import Training
 
 if TYPE_CHECKING:
+    from .record import Recorder
     from .store.journal import Ending, Journal, RunRow
 
 MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
 TRACES_FILE, ATTACKERS_FILE = "traces.json", "attackers.json"
+RECORD_KEY = "record.pem"
 
 
 @dataclass(eq=False)
@@ -41,6 +43,7 @@ class Recording:
         journal: in that folder.
         save_every_s: how long a crash may throw a run back; rounds since are run again, to the same bits.
         summary: the run's last event, once it has ended.
+        record: the signed record; None where nothing is recorded.
     """
 
     simulation: Training
@@ -50,6 +53,7 @@ class Recording:
     save_every_s: float = 2.0
     summary: dict[str, Any] = field(default_factory=dict)
     held: ExitStack = field(default_factory=ExitStack)
+    record: "Recorder | None" = None
     _events: list[dict[str, Any]] = field(default_factory=list)
     _moved: dict[str, Tree] = field(default_factory=dict)
     _saved_at: float = 0.0
@@ -68,7 +72,7 @@ class Recording:
         if self.journal is not None:
             self.journal.reopen()
         try:
-            for state in self.simulation.rounds(self.state):
+            for state in self.simulation.rounds(self.state, self._recorded):
                 self._close_round(state)
                 if state.status == "running":
                     yield state
@@ -84,6 +88,13 @@ class Recording:
                 self._end(self.state)
             raise
         yield self.state
+
+    def _recorded(self, state: State) -> None:
+        """Take a round down in the record; between institutions it is on the disk before a site sees the model."""
+        if self.record is not None:
+            self.record.close_round(state)
+            if self.record.rows is not None:
+                self.record.flush()
 
     def _close_round(self, state: State) -> None:
         record = state.record
@@ -101,6 +112,8 @@ class Recording:
 
     def save(self, ending: "Ending | None" = None) -> None:
         """Write what a crash must not lose, and how the run ended if it did, in one transaction."""
+        if self.record is not None:
+            self.record.flush()
         if self.journal is not None:
             memories = {name: memory for name, memory in self._moved.items() if memory is not None}
             self.journal.save(self.state, self._events, memories, ending)
@@ -117,12 +130,17 @@ class Recording:
         from .store.runs import now
 
         model = str(self.folder / MODEL_FILE)
-        summary = end_event(state, self.run, model, write_model(self.simulation, state, self.folder), said)
+        digest = write_model(self.simulation, state, self.folder)
+        if self.record is not None and state.status != "stopped":
+            self.record.end(state.status, digest)
+        summary = end_event(state, self.run, model, digest, said)
         self.save(Ending(state.status, state.reason, now(), summary))
         self.summary = summary
 
     def close(self) -> None:
         """Give the journal and the folder back."""
+        if self.record is not None:
+            self.record.close()
         self.held.close()
 
     def deployed(self, site: str | None = None) -> Vector:
@@ -185,7 +203,8 @@ def begin(
         if out is None:
             return Recording(simulation, state, held=held.pop_all())
         folder, book = _begun(simulation, state, out, held, source, tuple(overrides), identity or app.digest)
-        return Recording(simulation, state, folder, book, held=held.pop_all())
+        record = recorded(simulation, state, folder, identity or app.digest)
+        return Recording(simulation, state, folder, book, held=held.pop_all(), record=record)
 
 
 def _begun(
@@ -261,7 +280,24 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
         if saved is None:
             raise UnknownRun(f"the run {row.run} has no saved state; start it again.")
         simulation.memories.earlier, simulation.memories.folder = book.memory, folder
-        return Recording(simulation, saved, folder, book, held=held.pop_all())
+        record = None if ended else recorded(simulation, saved, folder, row.digest)
+        return Recording(simulation, saved, folder, book, held=held.pop_all(), record=record)
+
+
+def recorded(simulation: Simulation, state: State, folder: Path, digest: str) -> "Recorder | None":
+    """Return the recorder of a run in one process, which signs with a key of its own; None without `cryptography`."""
+    try:
+        from .runtime.keys import kept_identity
+    except ModuleNotFoundError:
+        return None
+    from .record import Recorder
+    from .store.checkpoint import Key
+
+    key = kept_identity(folder / RECORD_KEY)
+    name = f"fedloom/simulation/{folder.name}"
+    return Recorder.opened(
+        simulation, state, folder, digest, (Key(name, key.public_key().public_bytes_raw()), key.sign)
+    )
 
 
 def _traces(folder: Path) -> Traces | None:

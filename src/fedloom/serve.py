@@ -13,10 +13,12 @@ from .core.strategy import Terms
 from .core.task import Member, Prepare, Ready
 from .data.standardise import layout_of, statistics
 from .load import Loaded
+from .record import Recorder
 from .recording import Recording, row_of
 from .runtime.authority import Authority
 from .runtime.credentials import Credentials
 from .runtime.identity import Peer
+from .runtime.net.audience import Audience
 from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall, Leases
@@ -24,6 +26,7 @@ from .runtime.net.kept import Kept
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .simulation import asked, updates
+from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
 from .store.journal import Journal
@@ -75,6 +78,7 @@ class Coordinator:
         book: its journal; log: its dispatches.
         hall: where the parties sit; door: where they come in.
         measured: members that hold rows out.
+        record: the signed record, from when the run has begun.
     """
 
     loaded: Loaded
@@ -87,6 +91,7 @@ class Coordinator:
     door: Door
     measured: list[str]
     held: ExitStack
+    record: Recorder | None = None
 
     def recording(self, waiting: Callable[[list[str]], None]) -> Recording:
         """Return the run, ready to go on; waits for the first members if it is a new one.
@@ -103,7 +108,22 @@ class Coordinator:
             training, row = self._again(saved), self.book.row()
             if row.status in ENDED:
                 saved, summary = saved.but(status=row.status, reason=row.reason), dict(row.summary)
-        return Recording(training, saved, self.folder, self.book, 0.0, summary, held=self.held)
+        if not summary:
+            self.record = self._recorded(training, saved)
+        return Recording(training, saved, self.folder, self.book, 0.0, summary, held=self.held, record=self.record)
+
+    def _recorded(self, training: Training, saved: State) -> Recorder:
+        """Return the recorder of the run, which the sites watch from now on."""
+        credentials, authority = Credentials(self.home), Authority(self.home)
+        peer = credentials.peer
+        key = Key(f"fedloom/{peer.name}/{self.folder.name}", peer.key)
+        record = Recorder.opened(training, saved, self.folder, self.loaded.identity, (key, credentials.sign))
+        record.rows = self.log.accepted
+        audience = Audience(self.hall, record, authority.key)
+        record.published, self.hall.watched = audience.publish, audience.hear
+        for seat in list(self.hall.seats.values()):
+            seat.say("watch", run=self.hall.run)
+        return record
 
     def close(self, state: State) -> None:
         """Tell the sites how it ended, if it did; one that was only stopped is taken up again."""

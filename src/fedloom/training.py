@@ -1,7 +1,7 @@
 """An app that trains: rounds over a federation, evaluated and stopped as the app says; wherever its parties are."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,12 +102,16 @@ class Training:
         cost = self.guarantee(round)
         return self.app.stop.exhausted(round, math.inf if cost is None else cost.epsilon)
 
-    def rounds(self, state: State) -> Iterator[State]:
-        """Yield the state after each round from `state` on, evaluated, until the app's stopping rule ends it."""
+    def rounds(self, state: State, closed: Callable[[State], object] = lambda state: None) -> Iterator[State]:
+        """Yield the state after each round from `state` on, evaluated, until the app's stopping rule ends it.
+
+        `closed` is given each state before anybody sees its model, who measures it included.
+        """
         app, memory = self.app, state.stop
         if over := self._exhausted(state.round + 1):
             raise RunError(f"{over.reason}; there is nothing to go on with.")
         for moved in app.strategy.schedule.run(app.strategy, self.terms, self.federation, state):
+            closed(self.priced(moved))
             due = moved.round % app.evaluate_every == 0 or moved.round == app.rounds
             state = self.evaluated(moved) if due else moved
             figures = state.metrics.view() if state.metrics is not None else None

@@ -159,6 +159,11 @@ class Authority:
             return "it has enrolled again since, with another identity"
         return "its certificate has expired" if peer.expires <= self.clock() else None
 
+    def key(self, name: str) -> bytes | None:
+        """Return the identity key of a party on the roll; None if nobody of that name is."""
+        entry = self._roll.entry(name)
+        return None if entry is None else entry.subject.key
+
     def deny(self, name: str, reason: str) -> None:
         """Let a party in no more, from now on: neither with its certificate nor with a token.
 

@@ -70,6 +70,7 @@ class Policy:
         tensors: shell patterns of the leaves that may leave, by their name (with "block/" before it, unless that is the
             model). The summed weight is none of them.
         budget: of each data set, over all runs; without one the ledger is kept and nothing is enforced.
+        witnesses: how many other sites, whose keys are in HOME/directory.json, must co-sign the coordinator's record.
         ledger: its file, where several homes hold the same rows; by default it lies in the home.
 
     >>> Policy(hours="22:00-06:00").open(datetime(2026, 1, 2, 5, 59))
@@ -88,6 +89,7 @@ class Policy:
     tensors: tuple[str, ...] = ("*",)
     budget: Budget | None = None
     ledger: str | None = None
+    witnesses: int = 0
 
     def __post_init__(self) -> None:
         if self.approval not in ("required", "any"):
@@ -95,6 +97,8 @@ class Policy:
         for name in ("smallest_cohort", "largest_rounds", "largest_queries", "largest_runs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"Policy.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.witnesses < 0:
+            raise ConfigError(f"Policy.witnesses must not be negative, got {self.witnesses}.")
         if self.hours is not None and (not _HOURS.fullmatch(self.hours) or self.hours[:5] == self.hours[6:]):
             raise ConfigError(f'Policy.hours must be two times such as "22:00-06:00", got {self.hours!r}.')
         unknown = [day for day in self.days if day not in DAYS]

@@ -7,7 +7,7 @@ depends on a clock.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -95,13 +95,21 @@ class Chain:
 
         Raises `RunError` if it cannot be written, such as on a full disk; then nothing was added.
         """
-        line = canonical({**entry, "prev": self.mark.head})
+        return self.extend([entry])
+
+    def extend(self, entries: Iterable[Mapping[str, Any]]) -> Mark:
+        """Write several entries at once, as `append` does one: all of them, or none."""
+        lines, head = [], self.mark.head
+        for entry in entries:
+            lines.append(canonical({**entry, "prev": head}))
+            head = sha256(lines[-1]).hexdigest()
         try:
             with open(self.path, "r+b" if self.path.exists() else "xb", opener=_private) as file:
-                self._written(file.fileno(), line + b"\n")
+                self._written(file.fileno(), b"".join(line + b"\n" for line in lines))
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}; nothing leaves before it is.") from error
-        self._take(line)
+        for line in lines:
+            self._take(line)
         return self.mark
 
     def _written(self, file: int, line: bytes) -> None:

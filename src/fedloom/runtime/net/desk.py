@@ -9,10 +9,11 @@ from typing import Protocol
 
 from ...core.errors import WireError
 from ...core.hidden import Advertise
-from ...core.task import Party, Reply, Task, Train
+from ...core.task import Party, Reply, Task, Train, Trained
 from ...core.tree import join
 from ...store.notes import Answered, Notes
 from ..trainer import Trainer
+from ..witness import Witness
 from .codec import reply_tree, task_of
 from .spool import Body, Spool
 from .talk import Message, field_of
@@ -25,6 +26,7 @@ class Works(Protocol):
 
     incoming: Spool
     outgoing: Spool
+    witness: Witness | None
 
     @property
     def waiting(self) -> Collection[int]:
@@ -58,6 +60,7 @@ class Desk:
         notes: replies and memory.
         incoming, outgoing: bodies that were fetched, and those that are sent.
         room: tells the trainer for how many clients a sum has room.
+        witness: watches the coordinator's record.
     """
 
     trainer: Trainer
@@ -66,6 +69,7 @@ class Desk:
     incoming: Spool
     outgoing: Spool
     room: Callable[[int], None]
+    witness: Witness | None = None
     waiting: dict[int, Answered] = field(default_factory=dict)
     closed: set[int] = field(default_factory=set)  # dispatches whose round is; memory has moved on from them
 
@@ -91,6 +95,8 @@ class Desk:
             self.notes.settle([], {self.trainer.name: self.trainer.memory})
         if isinstance(task.body, Train):
             self._note(task, reply, body)
+            if self.witness is not None and isinstance(reply.body, Trained):
+                self.witness.answered(task.number, task.body.round, task.body.start, body.digest)
         offer([key], body, reply.seconds)
 
     def cancel(self, keys: Collection[str]) -> None:
@@ -106,6 +112,8 @@ class Desk:
         numbers = [number for number in self.waiting if number in counted or number in void]
         if not numbers:
             return
+        if self.witness is not None:
+            self.witness.settled(counted, void)
         self.closed.update(numbers)
         self.party.settle(counted)
         moved = {self.trainer.name: self.trainer.memory} if self.trainer.memory is not None else {}

@@ -81,6 +81,7 @@ class Hall:
         leases: how long it waits.
         room: cohort that a sum has room for; known once the members are.
         greeting: what a party is asked first when it comes (back), before anything else.
+        watched: acts on what a party says of the record.
         now: the clock, in seconds.
     """
 
@@ -89,6 +90,7 @@ class Hall:
     leases: Leases = Leases()
     room: int = 0
     greeting: TaskBody | None = None
+    watched: Callable[[Seat, Message], None] = lambda seat, said: None
     now: Callable[[], float] = monotonic
     seats: dict[str, Seat] = field(default_factory=dict)
     roster: list[Member] = field(default_factory=list)
@@ -227,6 +229,8 @@ class Hall:
                 self._serve(seat, field_of(said, "digest", str), field_of(said, "offset", int))
             case "offer":
                 self._offered(seat, said)
+            case "witness" | "cosign" | "distrust":
+                self.watched(seat, said)
             case other:
                 raise WireError(f"a message {other[:40]!r} means nothing here.")
 

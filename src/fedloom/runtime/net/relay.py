@@ -18,6 +18,7 @@ from ...core.metrics import total as sum_of
 from ...core.task import Ask, Fault, Prepare, Reply, ReplyBody, Task, TaskBody, Train, Trained
 from ...core.tree import join
 from ...core.update import Update, fold, verify
+from ..witness import Witness
 from .codec import reply_tree, task_of
 from .desk import Offer
 from .hall import Hall
@@ -139,6 +140,7 @@ class Relay:
     deadline_s: float | None = None
     now: Callable[[], float] = monotonic
     stopped: bool = False
+    witness: Witness | None = None  # a relay does not watch the record above, and its sites do not see it
     _here: dict[str, str] = field(default_factory=dict)  # what a member is called above -> here
     _coming: dict[str, dict[str, tuple[Task, Message]]] = field(default_factory=dict)  # batch -> key -> …
     _batches: list[Batch] = field(default_factory=list)

@@ -81,6 +81,7 @@ class Site:
     _reached: float = 0.0
     _renewing: bool = False
     desk: Works = None  # type: ignore[assignment]  # from the first welcome on
+    peer: Peer = None  # type: ignore[assignment]  # from the first handshake on
     _jobs: "Queue[Job | None]" = field(default_factory=Queue)
     _missing: dict[str, Body] = field(default_factory=dict)
     _pushed: set[str] = field(default_factory=set)  # bodies that come, or came, unasked on this connection
@@ -128,7 +129,8 @@ class Site:
         with socket.create_connection(self.address, CONNECT_S) as raw:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with closing(self.context().wrap_socket(raw, server_hostname=self.address[0])) as sock:
-                key = self.check(sock).key
+                self.peer = self.check(sock)
+                key = self.peer.key
                 line = Line(sock, allowed=frozenset({NONCE, CONTROL, CHUNK}))
                 with closing(line):  # before its socket is: a thread may be writing
                     channel = Channel(line, self.sign, lambda sig, message: verify(key, sig, message), False).open()
@@ -155,6 +157,7 @@ class Site:
         writer = Thread(target=writing, args=(channel, self._jobs, beat_s), name="to coordinator", daemon=True)
         writer.start()
         self._say("pending", numbers=sorted(self.desk.waiting))
+        self.todo.put(self._introduce)
         if self.leaving:
             self._say("leave")
         self.told("connected", f"to {self.address[0]}:{self.address[1]}, run {self.run}")
@@ -191,6 +194,10 @@ class Site:
                 self._upload(field_of(said, "digest", str), field_of(said, "offset", int))
             case "receipt":
                 self._received([str(key) for key in field_of(said, "keys", list)])
+            case "watch":
+                self.todo.put(self._introduce)
+            case "record":
+                self.todo.put(lambda: self._watch(said))  # behind what it is about
             case "certificate":
                 self.renewed(field_of(said, "answer", dict))
                 self._renewing = False
@@ -201,6 +208,21 @@ class Site:
                 pass
             case other:
                 raise WireError(f"a message {other[:40]!r} means nothing here.")
+
+    def _introduce(self) -> None:
+        """Say what this site has seen of the coordinator's record, so that it is shown how that goes on."""
+        if self.desk.witness is not None and self.peer.role == "coordinator":
+            self._say("witness", **self.desk.witness.introduction())
+
+    def _watch(self, said: Message) -> None:
+        """Check what is shown of the record, and co-sign it; a failed check ends this site's part in the run."""
+        if self.desk.witness is None:
+            return
+        try:
+            self._say("cosign", **self.desk.witness.hear(said, self.peer))
+        except FedloomError as error:
+            self._say("distrust", reason=str(error))
+            raise
 
     def _task(self, message: Message) -> None:
         key = field_of(message, "key", str)

@@ -1,0 +1,284 @@
+"""What a run's signed record says: its app, each round's model before and after, updates, privacy, and how it ended.
+
+Entries hold hashes and counts, no names and no figures of sites. What may tell something is hashed with a salt that the
+coordinator keeps; under differential privacy so is who took part, and how many.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from os import urandom
+from pathlib import Path
+from secrets import SystemRandom
+from threading import Lock
+from typing import Any
+
+from .core.errors import RecordError
+from .core.state import State
+from .privacy.accountant import told
+from .privacy.compose import tree as described
+from .store.chain import Entry, canonical
+from .store.checkpoint import Checkpoint, Key, Sign, Signature
+from .store.dispatches import Accepted
+from .store.merkle import Tree, leaf_hash
+from .store.record import FOLDER, OPENINGS, Record, lines_of, vector_hash
+from .training import Training
+from .version import __version__
+
+KEPT = 8  # rounds and notes that are at hand; older ones are read again
+Rows = Callable[[Collection[int]], Sequence[Accepted]]
+
+
+@dataclass(eq=False)
+class Recorder:
+    """Writes what a run does into its record.
+
+    Args:
+        training: that runs.
+        record: where it is written.
+        rows: dispatch numbers -> the updates that were accepted for them; None in one process, where none travels.
+        published: is told that there is a new checkpoint.
+        witnesses: public keys by name.
+    """
+
+    training: Training
+    record: Record
+    rows: Rows | None = None
+    published: Callable[[], None] = lambda: None
+    witnesses: dict[str, bytes] = field(default_factory=dict)
+    _hash: str = ""
+    _rounds: dict[int, str] = field(default_factory=dict)  # what is in the record: round -> the model after it
+    _pending: list[tuple[Entry, Entry]] = field(default_factory=list)  # entries, and what opens them
+    _openings: dict[int, Entry] = field(default_factory=dict)  # of the last rounds, by place of the entry
+    _notes: dict[int, Checkpoint] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    @staticmethod
+    def opened(training: Training, state: State, folder: Path, app: str, log: tuple[Key, Sign]) -> "Recorder":
+        """Return the recorder of a run in its folder, to go on with if it was begun.
+
+        Args:
+            training: that runs; state: that it goes on from.
+            folder: of the run; app: its digest.
+            log: the key that signs.
+
+        Raises `RecordError` if the state is not the one that the record has, or the record is older than what was
+        signed.
+        """
+        about = _about(training, state, folder.name, app)
+        made = Recorder(training, Record.opened(folder / FOLDER, *log, about))
+        made._hash = vector_hash(state.vector)
+        for entry in made.record.entries:
+            if entry.get("kind") == "round":
+                made._rounds[entry["round"]] = entry["out"]
+        recorded = {0: made.record.entries[0]["model"], **made._rounds}.get(state.round)
+        if recorded not in (None, made._hash):
+            raise RecordError(
+                f"the state to go on from, after round {state.round}, is not the one that {folder / FOLDER} has: one "
+                f"of them is another run's, or was changed."
+            )
+        made.record.know(made.witnesses)
+        return made
+
+    # -- what a run calls
+
+    def close_round(self, state: State) -> None:
+        """Take a closed round down; `flush` writes it."""
+        before, self._hash = self._hash, vector_hash(state.vector)
+        if self._rounds.get(state.round) == self._hash:
+            return  # run again after a crash, to the same bits
+        self._rounds[state.round] = self._hash
+        self._pending.append(self._round(state, before))
+
+    def flush(self) -> None:
+        """Write what was taken down, and sign it; on the disk when this returns. Nothing may be shown before."""
+        if not self._pending:
+            return
+        with self._lock:
+            taken, self._pending = self._pending, []
+            at = len(self.record.entries)
+            self.record.open([opening for _, opening in taken if opening])
+            self._note(self.record.append([entry for entry, _ in taken]))
+            self._openings |= {at + place: opening for place, (_, opening) in enumerate(taken)}
+            self._openings = dict(list(self._openings.items())[-KEPT:])
+        self.published()
+
+    def end(self, status: str, model: str | None) -> None:
+        """Write how the run ended, and the SHA-256 of its model file."""
+        ended = {"kind": "end", "status": status, "model": model or "", "state": self._hash}
+        if {**self.record.entries[-1], "prev": ""} != {**ended, "prev": ""}:
+            self._pending.append((ended, {}))
+        self.flush()
+
+    def close(self) -> None:
+        """Write the newest checkpoint with the cosignatures that have come since."""
+        with self._lock:
+            self.record.save()
+
+    def summary(self) -> dict[str, Any]:
+        """Return where the record stands: its size, its root, and how many have co-signed the newest checkpoint."""
+        note = self.record.note
+        assert note is not None, "an opened record has a note"
+        return {"entries": note.size, "root": note.root.hex(), "cosigned": len(note.signatures) - 1}
+
+    # -- what the network calls
+
+    def introduced(self, name: str, key: bytes, commitment: str) -> None:
+        """Learn of a witness: its key, and the salted fingerprint of its data."""
+        with self._lock:
+            if self.witnesses.get(name) != key:
+                self.witnesses[name] = key
+                self.record.know(self.witnesses)
+            entry = {"kind": "data", "commitment": commitment}
+            if not any(each.get("commitment") == commitment for each in self.record.entries):
+                self._note(self.record.append([entry]))
+
+    def message(self, names: Collection[str], since: int, commitment: str) -> dict[str, Any]:
+        """Return what a witness is told: the newest checkpoint, that it goes on from `since`, and its own entries."""
+        with self._lock:
+            note, tree = self._current()
+            since = since if since <= note.size else 0
+            seen = next((each for size, each in sorted(self._notes.items(), reverse=True) if size < note.size), None)
+            return {
+                "note": note.text(),
+                "seen": "" if seen is None else seen.text(),
+                "since": since,
+                "consistency": [each.hex() for each in tree.consistency(since, note.size)],
+                "entries": [self._proved(place, names) for place in self._of(names, since, commitment)],
+            }
+
+    def cosigned(self, name: str, size: int, line: str) -> bool:
+        """Take a witness's signature of a checkpoint; return whether it is one."""
+        with self._lock:
+            note, key = self._notes.get(size), self.witnesses.get(name)
+            if note is None or key is None:
+                return False
+            signature = _parsed(line)
+            if signature is None or not note.adding(signature).signed_by(Key.witness(key)):
+                return False
+            self._notes[size] = note.adding(signature)
+            if self.record.note is not None and self.record.note.size == size:
+                self.record.note = self._notes[size]
+            return True
+
+    # -- what is behind
+
+    def _current(self) -> tuple[Checkpoint, Tree]:
+        assert self.record.note is not None, "an opened record has a note"
+        self._notes.setdefault(self.record.note.size, self.record.note)
+        return self.record.note, self.record.tree
+
+    def _note(self, note: Checkpoint) -> None:
+        self._notes[note.size] = note
+        self._notes = dict(sorted(self._notes.items())[-KEPT:])
+
+    def _round(self, state: State, before: str) -> tuple[Entry, Entry]:
+        done, private = state.record, self.training.app.strategy.private
+        assert done is not None, "a closed round has its record"
+        rows = () if self.rows is None else self.rows(done.counted)
+        slots = _slots(rows, len(self.training.federation.members()) if private else len(rows))
+        salt = urandom(16).hex()
+        refused = sum(fault.phase == "policy" for fault in done.faults)
+        counts = {"asked": len(done.cohort), "counted": len(done.counted), "faults": len(done.faults)}
+        entry = {
+            "kind": "round",
+            "round": state.round,
+            "in": before,
+            "out": self._hash,
+            "cohort": sha256(canonical({"salt": salt, "cohort": list(done.cohort)})).hexdigest(),
+            "updates": _tree(slots).root().hex(),
+            "slots": len(slots),
+            "counts": None if private else counts | {"refused": refused},
+            "hidden": self.training.app.strategy.gather.hides,
+            "epsilon": told(state.epsilon),
+            "delta": state.delta,
+        }
+        return entry, {"round": state.round, "salt": salt, "cohort": list(done.cohort), "slots": slots}
+
+    def _of(self, names: Collection[str], since: int, commitment: str) -> list[int]:
+        """Return the places of a witness's own entries from `since` on, and of the newest round."""
+        found = []
+        for place in range(since, self.record.tree.size):
+            entry, last = self.record.entries[place], place == self.record.tree.size - 1
+            slots = self._opening(place)["slots"] if entry.get("kind") == "round" else []
+            if last or entry.get("commitment") == commitment or any(_whose(slot, names) for slot in slots):
+                found.append(place)
+        return found[-KEPT:]
+
+    def _opening(self, place: int) -> Entry:
+        entry = self.record.entries[place]
+        if place not in self._openings:
+            known = lines_of(self.record.folder / OPENINGS)
+            fits = [each for each in known if _tree(each["slots"]).root().hex() == entry["updates"]]
+            self._openings[place] = next((each for each in fits if each["round"] == entry["round"]), {"slots": []})
+        return self._openings[place]
+
+    def _proved(self, place: int, names: Collection[str]) -> dict[str, Any]:
+        entry, size = self.record.entries[place], self.record.tree.size
+        slots = self._opening(place)["slots"] if entry.get("kind") == "round" else []
+        branches = _tree(slots)
+        updates = [
+            {"slot": slot, "at": at, "proof": [each.hex() for each in branches.inclusion(at, len(slots))]}
+            for at, slot in enumerate(slots)
+            if _whose(slot, names)
+        ]
+        return {
+            "place": place,
+            "entry": canonical(entry).decode(),
+            "proof": [each.hex() for each in self.record.tree.inclusion(place, size)],
+            "updates": [{**each, "slot": _told(each["slot"])} for each in updates],
+        }
+
+
+def slot_hash(slot: Mapping[str, Any]) -> bytes:
+    """Return the leaf of an update in its round's tree: its salt, its dispatches and its body's SHA-256."""
+    return leaf_hash(canonical(_told(slot)))
+
+
+def _about(training: Training, first: State, run: str, digest: str) -> Entry:
+    app = training.app
+    return {
+        "run": run,
+        "app": digest,
+        "layout": training.terms.total.digest,
+        "fedloom": __version__,
+        "engine": str(training.engine),
+        "rounds": app.rounds,
+        "members": len(training.federation.members()),
+        "mechanism": described(app.strategy.event),
+        "model": vector_hash(first.vector),
+    }
+
+
+def _slots(rows: Sequence[Accepted], size: int) -> list[Entry]:
+    """Return a round's updates, each with a salt, and fillers up to `size`, in an order that tells nothing."""
+    slots: list[Entry] = [
+        {"numbers": list(row.numbers), "body": row.digest, "salt": urandom(16).hex(), "parties": list(row.parties)}
+        for row in rows
+    ]
+    slots += [{"numbers": [], "body": "", "salt": urandom(16).hex(), "parties": []} for _ in range(size - len(rows))]
+    SystemRandom().shuffle(slots)
+    return slots
+
+
+def _tree(slots: Sequence[Mapping[str, Any]]) -> Tree:
+    tree = Tree()
+    for slot in slots:
+        tree.add(slot_hash(slot))
+    return tree
+
+
+def _told(slot: Mapping[str, Any]) -> Entry:
+    return {name: slot[name] for name in ("numbers", "body", "salt")}
+
+
+def _whose(slot: Mapping[str, Any], names: Collection[str]) -> bool:
+    return bool(set(slot["parties"]) & set(names))
+
+
+def _parsed(line: str) -> Signature | None:
+    try:
+        (signature,) = Checkpoint.of(f"a\n0\n{'A' * 43}=\n\n{line}").signatures
+    except (ValueError, RecordError):
+        return None
+    return signature

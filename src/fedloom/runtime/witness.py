@@ -1,0 +1,251 @@
+"""A site as a witness of its coordinator's record: it checks, remembers and co-signs, and stops where something is off.
+
+What it has seen is on its disk before it signs. Keys of other sites are those of HOME/directory.json, which people
+gave it: cosignatures of anybody else say nothing here.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import time
+from typing import Any
+
+from ..core.errors import RecordError, WireError
+from ..core.layout import Vector
+from ..store.chain import canonical
+from ..store.checkpoint import Checkpoint, Key, Sign
+from ..store.files import read_json, write_json, write_whole
+from ..store.merkle import EMPTY, consistent, included, leaf_hash
+from ..store.record import vector_hash
+from .identity import Peer, text_of
+
+FILE, PIN, EVIDENCE = "record.json", "log.json", "evidence.json"
+PATIENCE = 2  # checkpoints until what was counted must be in the record, and others' cosignatures on it
+ROOTS = 64  # earlier checkpoints that are remembered
+
+Said = Mapping[str, Any]
+
+
+@dataclass(eq=False)
+class Seen:
+    """What a witness remembers of a record; a value that its file holds.
+
+    Args:
+        size, root: of the last checkpoint that it verified; note: its text.
+        roots: of those before it, by size.
+        owed: its answers that must still be found in the record: number -> [round, hash of the model, body, counted,
+            checkpoints since].
+        alone: checkpoints since the others' cosignatures were as many as it insists on.
+    """
+
+    size: int = 0
+    root: str = EMPTY.hex()
+    note: str = ""
+    roots: dict[str, str] = field(default_factory=dict)
+    owed: dict[str, list[Any]] = field(default_factory=dict)
+    alone: int = 0
+
+
+@dataclass(eq=False)
+class Witness:
+    """One site's eyes on the record of one run.
+
+    Args:
+        folder: of the run at the site; pin: the file with the coordinator's key, the same for all runs.
+        run: its id.
+        public: its own identity key, 32 bytes; sign: with it.
+        others: keys of other sites that it knows from people.
+        least: how many of those must co-sign, at most `PATIENCE` checkpoints late.
+        commitment: the salted fingerprint of its data.
+        now: seconds since 1970, for its cosignatures alone.
+    """
+
+    folder: Path
+    pin: Path
+    run: str
+    public: bytes
+    sign: Sign
+    others: Collection[bytes] = ()
+    least: int = 0
+    commitment: str = ""
+    now: Callable[[], float] = time
+    seen: Seen = field(default_factory=Seen)
+
+    def __post_init__(self) -> None:
+        if (self.folder / EVIDENCE).exists():
+            raise RecordError(
+                f"this site stopped taking part in {self.run}, because its record was not what it should be; "
+                f"{self.folder / EVIDENCE} has what was shown. Look into it with the other sites before it is removed."
+            )
+        if (self.folder / FILE).exists():
+            try:
+                self.seen = Seen(**read_json(self.folder / FILE))
+            except TypeError as error:
+                raise RecordError(f"{self.folder / FILE} is not what a witness writes: {error}.") from error
+
+    def introduction(self) -> dict[str, Any]:
+        """Return what the coordinator must know to show that its record goes on from where this site saw it."""
+        return {"size": self.seen.size, "data": self.commitment}
+
+    def answered(self, number: int, round: int, start: Vector, body: str) -> None:
+        """Remember an answer to a training task: the record must have it once it was counted."""
+        self.seen.owed[str(number)] = [round, vector_hash(start), body, False, 0]
+        self._save()
+
+    def settled(self, counted: Collection[int], void: Collection[int]) -> None:
+        """Learn which of its answers were counted."""
+        for number in self.seen.owed.keys() & {str(each) for each in counted}:
+            self.seen.owed[number][3] = True
+        for number in self.seen.owed.keys() & {str(each) for each in void}:
+            del self.seen.owed[number]
+        self._save()
+
+    def hear(self, said: Said, peer: Peer) -> dict[str, Any]:
+        """Check what the coordinator shows of its record; return a cosignature.
+
+        Raises `RecordError`, after keeping what was shown, if anything is not as it must be; then nothing is signed.
+        """
+        try:
+            note = self._shown(said, peer)
+        except RecordError as error:
+            evidence = {"why": str(error), "shown": dict(said), "seen": asdict(self.seen)}
+            write_whole(self.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())
+            raise
+        self._save()
+        line = note.cosignature(Key.witness(self.public), self.sign, int(self.now())).line()
+        return {"size": note.size, "line": line}
+
+    def _shown(self, said: Said, peer: Peer) -> Checkpoint:
+        try:
+            return self._verified(said, self._log(peer))
+        except (LookupError, TypeError, ValueError) as error:
+            raise RecordError(f"what is shown of the record cannot be read: {type(error).__name__}.") from error
+
+    def _log(self, peer: Peer) -> Key:
+        """Return the log's key: the coordinator's, as it was when this site first met it."""
+        met = {"name": peer.name, "key": text_of(peer.key)}
+        if not self.pin.exists():
+            write_json(self.pin, met)
+        if read_json(self.pin) != met:
+            raise RecordError(
+                f"the coordinator signs with another key than when this site first met it ({self.pin}); ask its people "
+                f"whether that is meant, and only then remove the file."
+            )
+        return Key(f"fedloom/{peer.name}/{self.run}", peer.key)
+
+    def _verified(self, said: Said, log: Key) -> Checkpoint:
+        note = Checkpoint.of(_field(said, "note", str))
+        if note.origin != log.name or not note.signed_by(log):
+            raise RecordError(f"a checkpoint of {note.origin!r} is not signed by the coordinator's key for this run.")
+        self._goes_on(note, said)
+        proved = [self._proved(entry, note) for entry in _field(said, "entries", list)]
+        self._owed(proved)
+        if text := _field(said, "seen", str):
+            self._compare(Checkpoint.of(text), log, note)
+        self._move(note)
+        return note
+
+    def _goes_on(self, note: Checkpoint, said: Said) -> None:
+        seen = self.seen
+        if note.size < seen.size:
+            raise RecordError(f"the record had {seen.size} entries, and is shown with {note.size}: it has shrunk.")
+        proof, since = _hashes(said, "consistency"), _field(said, "since", int)
+        if since != seen.size and str(since) not in seen.roots and since:
+            raise RecordError(f"the record is shown to go on from size {since}, which this site has not seen.")
+        before = EMPTY.hex() if not since else seen.root if since == seen.size else seen.roots[str(since)]
+        if not consistent(since, note.size, proof, bytes.fromhex(before), note.root) or (not since and seen.size):
+            raise RecordError(
+                f"the record of {note.size} entries does not begin with the {seen.size} that this site has seen: it "
+                f"was rewritten, or this site is shown another one than others."
+            )
+
+    def _proved(self, entry: Any, note: Checkpoint) -> tuple[dict[str, Any], list[Any]]:
+        """Return an entry, and its updates, that were proved to be in the record."""
+        place, text = _field(entry, "place", int), _field(entry, "entry", str)
+        if not included(leaf_hash(text.encode()), place, note.size, _hashes(entry, "proof"), note.root):
+            raise RecordError(f"entry {place} is not in the record that was signed.")
+        found, updates = json.loads(text), _field(entry, "updates", list)
+        for update in updates:
+            leaf, at = leaf_hash(canonical(_field(update, "slot", dict))), _field(update, "at", int)
+            root = bytes.fromhex(found["updates"])
+            if not included(leaf, at, found["slots"], _hashes(update, "proof"), root):
+                raise RecordError(f"an update is not among those that entry {place} was signed with.")
+        return found, [update["slot"] for update in updates]
+
+    def _owed(self, proved: list[tuple[dict[str, Any], list[Any]]]) -> None:
+        """Find its own answers in what was proved; what was counted and is not there in time is a lie."""
+        for entry, slots in proved:
+            for slot in slots:
+                for number in slot["numbers"]:
+                    self._found(str(number), slot["body"], entry)
+        for number, (round, _, _, counted, late) in self.seen.owed.items():
+            if counted and late >= PATIENCE:
+                raise RecordError(
+                    f"this site's answer {number} was counted in round {round}, and {late} checkpoints later the "
+                    f"record does not have it."
+                )
+            self.seen.owed[number][4] = late + counted
+
+    def _found(self, number: str, body: str, entry: Mapping[str, Any]) -> None:
+        if number not in self.seen.owed:
+            return
+        round, model, mine, *_ = self.seen.owed[number]
+        if body != mine:
+            raise RecordError(f"the record has another update for this site's answer {number} than the one it sent.")
+        if entry["round"] == round and entry["in"] != model:
+            raise RecordError(
+                f"round {round} began with another model in the record than the one that this site was sent: sites "
+                f"are shown different models."
+            )
+        del self.seen.owed[number]
+
+    def _compare(self, other: Checkpoint, log: Key, note: Checkpoint) -> None:
+        """Compare with what others have seen, and count them."""
+        mine = self.seen.root if other.size == self.seen.size else self.seen.roots.get(str(other.size))
+        if other.origin != log.name or not other.signed_by(log):
+            raise RecordError("a checkpoint that others are said to have signed is not the coordinator's.")
+        if mine is not None and other.root.hex() != mine:
+            raise RecordError(
+                f"others have signed another record of {other.size} entries than this site has seen: a split view."
+            )
+        if mine is None and other.size > self.seen.size and other.signed_by(Key.witness(self.public)):
+            raise RecordError(
+                f"this site has signed a record of {other.size} entries, and remembers {self.seen.size}: an older copy "
+                f"of its folder lies in its place."
+            )
+        there = sum(other.signed_by(Key.witness(key)) for key in self.others if key != self.public)
+        self.seen.alone = 0 if there >= self.least else self.seen.alone + 1
+        if self.seen.alone > PATIENCE:
+            raise RecordError(
+                f"{there} other sites that this one knows have co-signed the record, and its policy asks for "
+                f"{self.least}: it may be shown a record of its own."
+            )
+
+    def _move(self, note: Checkpoint) -> None:
+        seen = self.seen
+        if seen.size:
+            seen.roots[str(seen.size)] = seen.root
+            seen.roots = dict(list(seen.roots.items())[-ROOTS:])
+        seen.size, seen.root, seen.note = note.size, note.root.hex(), note.text()
+
+    def _save(self) -> None:
+        write_json(self.folder / FILE, asdict(self.seen))
+
+
+def _field(said: Any, name: str, kind: type) -> Any:
+    """Return a field of what was shown; raises `WireError` if it is missing or of another type."""
+    value = said.get(name) if isinstance(said, Mapping) else None
+    if type(value) is not kind:
+        raise WireError(f"what is shown of a record lacks {name!r}, or has it as something else.")
+    return value
+
+
+def _hashes(said: Any, name: str) -> list[bytes]:
+    try:
+        found = [bytes.fromhex(each) for each in _field(said, name, list)]
+    except (ValueError, TypeError) as error:
+        raise WireError(f"{name} of a record are hashes, hexadecimal.") from error
+    if any(len(each) != 32 for each in found):
+        raise WireError(f"{name} of a record are hashes of 32 bytes.")
+    return found

@@ -1,0 +1,300 @@
+"""What anybody can check of a run's record with the public keys alone: what was found, and what it shows."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .core.errors import ConfigError, FedloomError, RecordError
+from .record import slot_hash
+from .recording import MODEL_FILE
+from .runtime.witness import FILE as SEEN
+from .store.chain import Chain, Entry, canonical
+from .store.checkpoint import Checkpoint, Key
+from .store.files import read_json
+from .store.merkle import Tree, leaf_hash
+from .store.record import ENTRIES, FOLDER, HISTORY, KEYS, OPENINGS, keys_of, lines_of, newest
+
+UNPROVED = (
+    "What is signed cannot be changed later without a trace, if one witness is honest and is asked: nothing here shows "
+    "that what was written down is true, that noise was added as promised, or that nothing else happened. Events that "
+    "were never written are not in it."
+)
+ALONE = (
+    "No other party has signed it: whoever had the key, which in a simulation is the process that trained, could have "
+    "written all of it anew."
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: what it is about, whether it holds, and a sentence."""
+
+    what: str
+    holds: bool
+    said: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """All that was checked of a record.
+
+    Args:
+        findings: in order.
+        entries, root: of the newest checkpoint.
+        witnesses: by name, the size up to which each has co-signed.
+        limits: sentences about what was not shown.
+    """
+
+    findings: tuple[Finding, ...]
+    entries: int
+    root: str
+    witnesses: Mapping[str, int]
+    limits: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Does every check hold?"""
+        return all(finding.holds for finding in self.findings)
+
+
+@dataclass(eq=False)
+class Reading:
+    """A record as it is read: entries as far as they are in their chain, and the notes."""
+
+    folder: Path
+    log: Key
+    witnesses: Mapping[str, bytes]
+    entries: list[Entry] = field(default_factory=list)
+    tree: Tree = field(default_factory=Tree)
+    notes: list[Checkpoint] = field(default_factory=list)
+    cosigned: dict[str, int] = field(default_factory=dict)
+
+
+def verify(folder: Path, keys: Path | None = None, seen: Sequence[Path] = ()) -> Verified:
+    """Check a run's record.
+
+    Args:
+        folder: of a run, or of its record.
+        keys: a file like the record's `keys.json`, from somebody other than who keeps the record; without it the
+            record's own is taken.
+        seen: what sites have seen: their `runs/RUN` folders, or the `record.json` in them.
+
+    Raises `ConfigError` if there is no record, or `RecordError` if its keys cannot be read.
+    """
+    place = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+    if not (place / ENTRIES).is_file():
+        raise ConfigError(f"there is no record in {folder}; runs of this version have one in RUN/{FOLDER}.")
+    reading = Reading(place, *keys_of(keys or place / KEYS))
+    checks: tuple[tuple[str, Callable[[Reading], str]], ...] = (
+        ("entries", _entries),
+        ("checkpoint", _checkpoint),
+        ("earlier checkpoints", _history),
+        ("rounds", _rounds),
+        ("privacy", _privacy),
+        ("updates", _updates),
+        ("model", _model),
+        ("co-signed", _cosigned),
+        *((f"seen by {path.parent.name or path}", _seeing(path)) for path in map(_seen_file, seen)),
+    )
+    trusted = "given with --keys" if keys else "those in the record's own folder: who keeps it could have replaced them"
+    findings = (
+        Finding("keys", True, f"{reading.log.name}, {trusted}"),
+        *(_checked(*check, reading) for check in checks),
+    )
+    root = reading.notes[0].root.hex() if reading.notes else ""
+    limits = (UNPROVED,) if reading.cosigned else (ALONE, UNPROVED)
+    return Verified(findings, reading.notes[0].size if reading.notes else 0, root, dict(reading.cosigned), limits)
+
+
+def _checked(what: str, check: Callable[[Reading], str], reading: Reading) -> Finding:
+    try:
+        return Finding(what, True, check(reading))
+    except FedloomError as error:
+        return Finding(what, False, str(error))
+    except (LookupError, TypeError, ValueError) as error:
+        return Finding(what, False, f"an entry has not the form that fedloom writes: {type(error).__name__}: {error}.")
+
+
+def _entries(reading: Reading) -> str:
+    chain = Chain(reading.folder / ENTRIES, "record")
+    try:
+        chain.read()
+    finally:  # what comes before the first that does not fit
+        reading.entries = list(chain.entries)
+        for entry in reading.entries:
+            reading.tree.add(leaf_hash(canonical(entry)))
+    return f"{len(reading.entries)} entries, each bound to all before it"
+
+
+def _checkpoint(reading: Reading) -> str:
+    note = newest(reading.folder)
+    if note is None:
+        raise RecordError("no checkpoint was signed.")
+    reading.notes.append(note)
+    _fits(reading, note)
+    left = reading.tree.size - note.size
+    if left:
+        raise RecordError(f"{left} entries stand behind the {note.size} that were signed; nobody has signed those.")
+    return f"{note.size} entries are signed by {reading.log.name}"
+
+
+def _history(reading: Reading) -> str:
+    size = 0
+    for line in lines_of(reading.folder / HISTORY):
+        note = Checkpoint.of(line["note"])
+        if note.size < size:
+            raise RecordError(f"a checkpoint of {note.size} was signed after one of {size}: the record has shrunk.")
+        size = note.size
+        _fits(reading, note)
+        reading.notes.append(note)
+    return f"{len(reading.notes) - 1} checkpoints before it, each of a beginning of these entries"
+
+
+def _fits(reading: Reading, note: Checkpoint) -> None:
+    if note.origin != reading.log.name or not note.signed_by(reading.log):
+        raise RecordError(
+            f"the checkpoint of {note.size} entries, of {note.origin}, is not signed by the key of {reading.log.name}."
+        )
+    if note.size > reading.tree.size:
+        raise RecordError(
+            f"{note.size} entries were signed, and {reading.tree.size} of them are here: the end is missing, or what "
+            f"stands before it does not fit."
+        )
+    if note.root != reading.tree.root(note.size):
+        raise RecordError(f"the first {note.size} entries are not those that were signed: one was changed or moved.")
+
+
+def _of(reading: Reading, kind: str) -> list[Entry]:
+    return [entry for entry in reading.entries if entry.get("kind") == kind]
+
+
+def _rounds(reading: Reading) -> str:
+    model, number, again = reading.entries[0]["model"], 0, 0
+    before = model
+    for entry in _of(reading, "round"):
+        if entry["round"] == number and entry["in"] == before:
+            again += 1  # closed a second time, after a crash before it was shown
+        elif entry["round"] != number + 1 or entry["in"] != model:
+            raise RecordError(
+                f"round {entry['round']} stands behind round {number}, and does not begin with the model that ended it."
+            )
+        before, model, number = entry["in"], entry["out"], entry["round"]
+    twice = f"; {again} of them closed twice, before they were shown" if again else ""
+    return f"{number} rounds, each from the model that the one before it ended with{twice}"
+
+
+def _privacy(reading: Reading) -> str:
+    spent = [entry["epsilon"] for entry in _of(reading, "round")]
+    told = [each for each in spent if each != "infinity"]
+    if "infinity" in spent or not told:
+        return "nothing is claimed: ε = ∞"
+    if told != sorted(told):
+        raise RecordError("epsilon goes down from one round to the next, which it cannot.")
+    delta = _of(reading, "round")[-1]["delta"]
+    return f"ε = {told[-1]} at δ = {delta:g} after the last round, as the coordinator accounts for it"
+
+
+def _updates(reading: Reading) -> str:
+    rounds, opened = _of(reading, "round"), lines_of(reading.folder / OPENINGS)
+    roots = {entry["updates"]: entry for entry in rounds}
+    found = {_root(opening): opening for opening in opened}
+    wrong = [opening["round"] for root, opening in found.items() if root not in roots]
+    if wrong:
+        raise RecordError(f"what is said to be the updates of round {wrong[0]} is not what its entry was made from.")
+    for root, opening in found.items():
+        told = canonical({"salt": opening["salt"], "cohort": opening["cohort"]})
+        if sha256(told).hexdigest() != roots[root]["cohort"]:
+            raise RecordError(f"the cohort of round {opening['round']} is not the one that its entry was made from.")
+    slots = [slot for opening in found.values() for slot in opening["slots"] if slot["numbers"]]
+    if not slots:
+        return f"{len(rounds)} rounds name no single update: none travelled, or what their hashes are of is not here"
+    bodies = sum(_body(reading, slot) for slot in slots)
+    kept = f"; {bodies} of them are kept, and have these hashes" if bodies else ""
+    return f"{len(slots)} accepted updates have the hashes that are recorded{kept}"
+
+
+def _root(opening: Mapping[str, Any]) -> str:
+    tree = Tree()
+    for slot in opening["slots"]:
+        tree.add(slot_hash(slot))
+    return tree.root().hex()
+
+
+def _body(reading: Reading, slot: Mapping[str, Any]) -> bool:
+    """Is the update kept here? Raises `RecordError` if it is another one."""
+    for party in slot["parties"]:
+        path = reading.folder.parent / "bodies" / Path(party).name / slot["body"]
+        if path.is_file():
+            if sha256(path.read_bytes()).hexdigest() != slot["body"]:
+                raise RecordError(f"the update {path} is not the one that was accepted.")
+            return True
+    return False
+
+
+def _model(reading: Reading) -> str:
+    ended = _of(reading, "end")
+    if not ended:
+        return "the run has not ended, so there is no model to compare"
+    path, last = reading.folder.parent / MODEL_FILE, ended[-1]
+    rounds = _of(reading, "round")
+    if last["state"] != (rounds[-1]["out"] if rounds else reading.entries[0]["model"]):
+        raise RecordError("the run ended with another model than its last round.")
+    if not last["model"] or not path.is_file():
+        return f"the run ended ({last['status']}); there is no model file here to compare"
+    if sha256(path.read_bytes()).hexdigest() != last["model"]:
+        raise RecordError(f"{path.name} is not the model that the run ended with.")
+    return f"{path.name} is the model that the run ended with ({last['status']})"
+
+
+def _cosigned(reading: Reading) -> str:
+    for name, public in reading.witnesses.items():
+        key = Key.witness(public)
+        signed = [note.size for note in reading.notes if note.signed_by(key)]
+        if signed:
+            reading.cosigned[name] = max(signed)
+    if not reading.cosigned:
+        return "by nobody"
+    last = reading.notes[0].size
+    told = ", ".join(f"{name} up to {size}" for name, size in sorted(reading.cosigned.items()))
+    return f"{told}, of {last} entries"
+
+
+def _seen_file(path: Path) -> Path:
+    return path / SEEN if path.is_dir() else path
+
+
+def _seeing(path: Path) -> Callable[[Reading], str]:
+    def check(reading: Reading) -> str:
+        seen = read_json(path)
+        for size, root in _views(seen):
+            if size > reading.tree.size:
+                raise RecordError(f"this site has seen {size} entries, and {reading.tree.size} are here.")
+            if reading.tree.root(size).hex() != root:
+                raise RecordError(
+                    f"this site was shown another record of {size} entries: a split view. Its note is in {path}."
+                )
+        Checkpoint.of(seen["note"]).signed_by(reading.log)
+        return f"it has seen the first {seen['size']} of these entries"
+
+    return check
+
+
+def _views(seen: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    yield from ((int(size), root) for size, root in seen["roots"].items())
+    yield int(seen["size"]), seen["root"]
+
+
+def figures(found: Verified) -> dict[str, Any]:
+    """Return all of it as JSON can hold it."""
+    kept = {name: getattr(found, name) for name in ("entries", "root")}
+    checks = [json.loads(json.dumps(vars(finding))) for finding in found.findings]
+    return {
+        "holds": found.holds,
+        **kept,
+        "cosigned": dict(found.witnesses),
+        "checks": checks,
+        "limits": list(found.limits),
+    }

@@ -1,0 +1,346 @@
+"""A witness signs what goes on from what it has seen, and stops at anything else, each with its sentence."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import fedloom
+from fedloom.core.errors import RecordError, WireError
+from fedloom.core.state import Record as Round
+from fedloom.core.state import State
+from fedloom.core.task import Fault
+from fedloom.record import Recorder
+from fedloom.runtime.identity import Peer
+from fedloom.runtime.witness import EVIDENCE, FILE, Witness
+from fedloom.store.checkpoint import Checkpoint, Key
+from fedloom.store.dispatches import Accepted
+from fedloom.store.record import vector_hash
+
+RUN, ORIGIN = "run-1", "fedloom/coordinator/run-1"
+SITES = ("north", "south", "west")
+
+
+def secret(number):
+    return Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+
+
+def public(number):
+    return secret(number).public_key().public_bytes_raw()
+
+
+def peer(number=1):
+    return Peer("coordinator", "coordinator", public(number), 1, datetime.now(UTC))
+
+
+class Coordinator:
+    """A coordinator that records rounds without training any."""
+
+    def __init__(self, folder, strategy=None, key=1):
+        self.folder = folder / RUN
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.strategy = strategy or fedloom.fedavg()
+        app = SimpleNamespace(strategy=self.strategy, rounds=9)
+        layouts = SimpleNamespace(total=SimpleNamespace(digest="layout"))
+        members = SimpleNamespace(members=lambda: SITES)
+        self.training = SimpleNamespace(app=app, terms=layouts, federation=members, engine="network")
+        self.key, self.number = key, 0
+        self.accepted = {}
+        self.models = [self.state(0)]
+        self.open()
+
+    def open(self):
+        log = Key(ORIGIN, public(self.key)), secret(self.key).sign
+        self.recorder = Recorder.opened(self.training, self.models[-1], self.folder, "app", log)
+        self.recorder.rows = lambda numbers: [self.accepted[number] for number in numbers]
+
+    def state(self, round, salt=0.0):
+        vector = np.float32([round, salt])
+        return State(0, None, vector, round=round)
+
+    def close(self, updates, salt=0.0, faults=()):
+        """Close a round with these updates, by site; return their dispatch numbers."""
+        numbers = {}
+        for name, body in updates.items():
+            self.number += 1
+            self.accepted[self.number] = Accepted((self.number,), (name,), body, 9, 0.1)
+            numbers[name] = self.number
+        state = self.state(self.models[-1].round + 1, salt)
+        record = Round(state.round, 1, tuple(updates), tuple(numbers.values()), tuple(faults))
+        self.models.append(state.but(record=record))
+        self.recorder.close_round(self.models[-1])
+        self.recorder.flush()
+        return numbers
+
+    def shows(self, name, since, commitment="data"):
+        return json.loads(json.dumps(self.recorder.message({name}, since, commitment)))
+
+
+def witness(folder, number=11, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {"run": RUN, "public": public(number), "sign": secret(number).sign, "commitment": f"data {number}"}
+    return Witness(folder, folder / "log.json", **{**kept, "now": lambda: 1_700_000_000.0, **changes})
+
+
+def meet(there, one, name, number=11):
+    """Introduce a witness, show it the record, and take its signature in."""
+    said = one.introduction()
+    there.recorder.introduced(name, public(number), said["data"])
+    shown = there.shows(name, said["size"], said["data"])
+    signed = one.hear(shown, peer())
+    assert there.recorder.cosigned(name, **signed)
+    return shown
+
+
+@pytest.fixture
+def there(tmp_path):
+    return Coordinator(tmp_path / "coordinator")
+
+
+def test_rounds_are_verified_and_co_signed_one_after_the_other(there, tmp_path):
+    one = witness(tmp_path / "north")
+    for round in range(1, 6):
+        there_start = there.models[-1].vector
+        number = there.number + 1
+        one.answered(number, round, there_start, f"body {round}")
+        there.close({"north": f"body {round}", "south": "x"})
+        one.settled([number], [])
+        shown = meet(there, one, "north")
+        assert one.seen.owed == {}
+        assert len(shown["entries"]) <= 2
+    note = there.recorder.record.note
+    assert note.signed_by(Key.witness(public(11)))
+    assert (one.seen.size, one.seen.root) == (note.size, note.root.hex())
+    assert there.recorder.summary() == {"entries": note.size, "root": note.root.hex(), "cosigned": 1}
+
+
+def test_what_it_has_seen_outlives_it(there, tmp_path):
+    meet(there, witness(tmp_path / "north"), "north")
+    there.close({"south": "x"})
+    again = witness(tmp_path / "north")
+    assert again.introduction()["size"] == 2
+    meet(there, again, "north")
+
+
+def refused(one, shown, said, coordinator=None):
+    """The witness stops: it signs nothing, keeps what it was shown, and does not begin again."""
+    with pytest.raises(RecordError, match=said):
+        one.hear(shown, coordinator or peer())
+    kept = json.loads((one.folder / EVIDENCE).read_text())
+    assert kept["shown"] == shown
+    with pytest.raises(RecordError, match="this site stopped taking part in run-1"):
+        replace(one)
+
+
+def test_a_record_that_was_rewritten_is_refused(there, tmp_path):
+    one, other = witness(tmp_path / "north"), Coordinator(tmp_path / "forked")
+    there.close({"south": "x"})
+    meet(there, one, "north")
+    other.close({"south": "y"})
+    other.recorder.introduced("north", public(11), "data 11")
+    other.close({"south": "z"})
+    refused(one, other.shows("north", one.seen.size), "does not begin with the 3 that this site has seen: it was rewr")
+
+
+def test_a_record_that_has_shrunk_is_refused(there, tmp_path):
+    one, fresh = witness(tmp_path / "north"), Coordinator(tmp_path / "older")
+    there.close({"south": "x"})
+    meet(there, one, "north")
+    refused(one, fresh.shows("north", 0), "had 3 entries, and is shown with 1: it has shrunk")
+
+
+def test_another_key_is_refused(there, tmp_path):
+    one = witness(tmp_path / "north")
+    meet(there, one, "north")
+    foreign = Coordinator(tmp_path / "foreign", key=2)
+    refused(one, foreign.shows("north", 0), "signs with another key than when this site first met it", peer(2))
+
+
+def test_a_checkpoint_that_somebody_else_signed_is_refused(there, tmp_path):
+    foreign = Coordinator(tmp_path / "foreign", key=2)
+    refused(
+        witness(tmp_path / "north"), foreign.shows("north", 0), "is not signed by the coordinator's key for th"
+    )
+
+
+def test_another_update_than_the_one_that_it_sent_is_refused(there, tmp_path):
+    one = witness(tmp_path / "north")
+    one.answered(1, 1, there.models[0].vector, "mine")
+    there.close({"north": "another"})
+    refused(one, there.shows("north", 0), "another update for this site's answer 1 than the one it sent")
+
+
+def test_another_model_than_the_one_that_it_was_sent_is_refused(there, tmp_path):
+    one = witness(tmp_path / "north")
+    one.answered(1, 1, np.float32([5, 5]), "mine")
+    there.close({"north": "mine"})
+    refused(one, there.shows("north", 0), "round 1 began with another model in the record than the one that this site")
+
+
+def test_an_answer_that_was_counted_and_is_not_there_is_missed(there, tmp_path):
+    one = witness(tmp_path / "north")
+    one.answered(77, 1, there.models[0].vector, "mine")
+    one.settled([77], [])
+    for _ in range(2):
+        there.close({"south": "x"})
+        meet(there, one, "north")
+    there.close({"south": "x"})
+    refused(one, there.shows("north", one.seen.size), "answer 77 was counted in round 1, and 2 checkpoints later")
+
+
+def test_an_answer_that_never_will_be_counted_is_not_missed(there, tmp_path):
+    one = witness(tmp_path / "north")
+    one.answered(77, 1, there.models[0].vector, "mine")
+    one.settled([], [77])
+    for _ in range(4):
+        there.close({"south": "x"})
+        meet(there, one, "north")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda shown: shown["entries"][0].update(entry="{}"), "entry 2 is not in the record that was signed"),
+        (lambda shown: shown["entries"][0].update(place=0), "entry 0 is not in the record"),
+        (lambda shown: shown["entries"][0]["updates"][0]["slot"].update(body="b"), "an update is not among those"),
+        (lambda shown: shown.update(since=9), "go on from size 9, which this site has not seen"),
+        (lambda shown: shown.update(note=shown["note"].replace("\n3\n", "\n4\n")), "that is not its own"),
+    ],
+)
+def test_whatever_is_changed_on_the_way_is_refused(there, tmp_path, change, said):
+    one = witness(tmp_path / "north")
+    meet(there, one, "north")
+    there.close({"north": "mine"})
+    shown = there.shows("north", one.seen.size)
+    change(shown)
+    refused(one, shown, said)
+
+
+def test_what_is_no_message_is_refused_and_nothing_signed(tmp_path):
+    with pytest.raises(WireError, match="lacks 'note'"):
+        witness(tmp_path / "north").hear({}, peer())
+
+
+# -- gossip
+
+
+def test_a_split_view_is_seen_by_whoever_sees_the_others_signatures(tmp_path):
+    """Two worlds with one key: what south has signed of one is shown to north in the other."""
+    mine, theirs = Coordinator(tmp_path / "one"), Coordinator(tmp_path / "two")
+    north, south = witness(tmp_path / "north"), witness(tmp_path / "south", 12)
+    for there, salt in ((mine, 1.0), (theirs, 2.0)):
+        there.recorder.introduced("north", public(11), "data 11")
+        there.recorder.introduced("south", public(12), "data 12")
+        there.close({"south": "x"}, salt)
+    north.hear(mine.shows("north", 0), peer())
+    signed = south.hear(theirs.shows("south", 0), peer())
+    assert theirs.recorder.cosigned("south", **signed)
+    mine.close({"south": "x"}, 3.0)
+    shown = mine.shows("north", north.seen.size)
+    shown["seen"] = theirs.recorder.record.note.text()
+    refused(north, shown, "others have signed another record of 4 entries than this site has seen: a split view")
+
+
+def test_a_signature_under_another_view_does_not_pass_for_one_under_this(tmp_path):
+    mine, theirs = Coordinator(tmp_path / "one"), Coordinator(tmp_path / "two")
+    north = witness(tmp_path / "north", others=[public(12)], least=1)
+    for there, salt in ((mine, 1.0), (theirs, 2.0)):
+        there.recorder.introduced("south", public(12), "data 12")
+        there.close({"south": "x"}, salt)
+    signed = witness(tmp_path / "south", 12).hear(theirs.shows("south", 0), peer())
+    north.hear(mine.shows("north", 0), peer())
+    line = Checkpoint.of(f"{theirs.recorder.record.note.body()}\n{signed['line']}").signatures[0]
+    mine.recorder.record.note = mine.recorder.record.note.adding(line)
+    mine.recorder._notes[mine.recorder.record.note.size] = mine.recorder.record.note
+    mine.close({"south": "x"}, 3.0)
+    refused(north, mine.shows("north", north.seen.size), "bears a signature in the name of .* that is not its own")
+
+
+def test_a_site_that_insists_on_others_stops_where_they_do_not_sign(there, tmp_path):
+    north = witness(tmp_path / "north", others=[public(12), public(11)], least=1)
+    south = witness(tmp_path / "south", 12)
+    for _ in range(4):  # south signs, and north is shown it a checkpoint later
+        meet(there, south, "south", 12)
+        there.close({"south": "x"})
+        meet(there, north, "north")
+    for _ in range(2):
+        there.close({"south": "x"})
+        meet(there, north, "north")
+    there.close({"south": "x"})
+    refused(north, there.shows("north", north.seen.size), "0 other sites that this one knows have co-signed the record")
+
+
+def test_an_older_copy_of_its_own_folder_is_found_by_its_own_signature(there, tmp_path):
+    one = witness(tmp_path / "north")
+    meet(there, one, "north")
+    older = (one.folder / FILE).read_bytes()
+    there.close({"south": "x"})
+    meet(there, one, "north")
+    there.close({"south": "x"})
+    (one.folder / FILE).write_bytes(older)
+    refused(
+        witness(tmp_path / "north"), there.shows("north", 2), "this site has signed a record of 3 entries, and"
+    )
+
+
+# -- under differential privacy
+
+
+def test_under_privacy_the_record_does_not_say_who_or_how_many(tmp_path):
+    private = fedloom.dp_fedavg(rate=0.5, noise_multiplier=4.0, delta=1e-3)
+    there, one = Coordinator(tmp_path / "coordinator", private), witness(tmp_path / "north")
+    for updates in ({}, {"north": "mine"}, {"north": "a", "south": "b", "west": "c"}):
+        one.settled([], []) if not updates else one.answered(
+            there.number + 1, there.models[-1].round + 1, there.models[-1].vector, next(iter(updates.values()))
+        )
+        there.close(updates, faults=[Fault("west", "policy", "PolicyRefused", "no")])
+        shown = meet(there, one, "north")
+        assert one.seen.owed == {}
+        told = json.dumps(shown)
+        assert not any(word in told for word in ("south", "west", "north"))
+    rounds = [entry for entry in there.recorder.record.entries if entry.get("kind") == "round"]
+    assert [(entry["slots"], entry["counts"]) for entry in rounds] == [(3, None)] * 3
+
+
+# -- the coordinator's side after a crash
+
+
+def test_a_round_that_is_run_again_to_the_same_bits_is_not_recorded_twice(there):
+    there.close({"south": "x"})
+    size = there.recorder.record.tree.size
+    closed = there.models.pop()
+    there.open()
+    there.recorder.close_round(closed)
+    there.recorder.flush()
+    assert there.recorder.record.tree.size == size
+    there.models.append(closed)
+    there.close({"south": "x"})
+    assert there.recorder.record.tree.size == size + 1
+
+
+def test_a_state_that_the_record_does_not_have_is_not_gone_on_from(there):
+    there.close({"south": "x"})
+    there.models[-1] = there.models[-1].but(vector=np.float32([9, 9]))
+    with pytest.raises(RecordError, match="the state to go on from, after round 1, is not the one that"):
+        there.open()
+
+
+def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(there, tmp_path):
+    one = witness(tmp_path / "north")
+    one.answered(1, 1, there.models[0].vector, "mine")
+    there.close({"north": "mine"})
+    one.settled([1], [])
+    for _ in range(12):
+        there.close({"south": "x"})
+    there.open()
+    meet(there, one, "north")
+    assert one.seen.owed == {}
+
+
+def test_a_vector_is_hashed_with_its_type():
+    assert vector_hash(np.float32([1])) != vector_hash(np.float64([1]))
+    assert vector_hash(np.arange(6, dtype=np.float32)[::2]) == vector_hash(np.float32([0, 2, 4]))
