@@ -330,7 +330,9 @@ def test_ctrl_c_in_a_terminal(tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(command, tmp_path, monkeypatch):
     original = fedloom.simulation.Simulation.rounds
-    monkeypatch.setattr(fedloom.simulation.Simulation, "rounds", lambda self, state: once(original(self, state)))
+    monkeypatch.setattr(
+        fedloom.simulation.Simulation, "rounds", lambda self, state, closed=None: once(original(self, state))
+    )
     told = command("run", written(tmp_path, TOML), "--out", "here")
     assert told.code == 130
     (run,) = os.listdir("here")

@@ -14,9 +14,11 @@ from .digest import described
 from .models import BuiltIn
 from .recording import REPORT_FILE, Recording
 from .report.view import Estimate, RunView, SiteRow
+from .report.words import several
 from .simulation import Simulation
 from .store.files import write_whole
 from .store.journal import Journal
+from .store.record import FOLDER, newest
 from .trust import spent, trust
 
 COMPARISON_FILE = "comparison.json"
@@ -113,7 +115,10 @@ def view(app: App, journal: Journal, comparison: Comparison, recording: Recordin
         engine=row.engine,
         seed=row.seed,
         figure=comparison.figure,
-        settings=settings(app) | {"parameters shared": f"{recording.simulation.terms.payload.size:,}"} | digest,
+        settings=settings(app)
+        | {"parameters shared": f"{recording.simulation.terms.payload.size:,}"}
+        | digest
+        | recorded(recording.folder),
         trust=trust(app.strategy, cost),
         epsilon=spent(cost),
         rounds=journal.rounds(),
@@ -121,6 +126,16 @@ def view(app: App, journal: Journal, comparison: Comparison, recording: Recordin
         comparison=comparison.rows,
         comparison_note=comparison.note,
     )
+
+
+def recorded(folder: Path | None) -> dict[str, str]:
+    """Return where the run's signed record stands, in a line; nothing for a run without one."""
+    note = None if folder is None else newest(folder / FOLDER)
+    if folder is None or note is None:
+        return {}
+    others = len(note.signatures) - 1
+    by = f"the coordinator and {several(others, 'site')}" if others else "the process that trained alone"
+    return {"record": f"{note.size} entries, root {note.root.hex()}, signed by {by}; fedloom verify {folder.name}"}
 
 
 def settings(app: App) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .app import App
 from .attackers import Attackers
-from .core.errors import ConfigError, DigestMismatch, FedloomError, RunError, UnknownRun
+from .core.errors import ConfigError, DigestMismatch, FedloomError, RecordError, RunError, UnknownRun
 from .core.layout import MODEL, Vector
 from .core.needs import Needs
 from .core.state import State
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
 TRACES_FILE, ATTACKERS_FILE = "traces.json", "attackers.json"
-RECORD_KEY = "record.pem"
+RECORD_KEY, RECORD_FOLDER = "record.pem", "record"
 
 
 @dataclass(eq=False)
@@ -135,6 +135,8 @@ class Recording:
             self.record.end(state.status, digest)
         summary = end_event(state, self.run, model, digest, said)
         self.save(Ending(state.status, state.reason, now(), summary))
+        if state.status not in ("stopped", "failed"):
+            (self.folder / RECORD_KEY).unlink(missing_ok=True)  # of a run in one process: nobody signs for it any more
         self.summary = summary
 
     def close(self) -> None:
@@ -293,6 +295,11 @@ def recorded(simulation: Simulation, state: State, folder: Path, digest: str) ->
     from .record import Recorder
     from .store.checkpoint import Key
 
+    begun = (folder / RECORD_FOLDER).exists()
+    if state.round and not begun:
+        return None  # a run that was begun without a record
+    if begun and not (folder / RECORD_KEY).exists():
+        raise RecordError(f"{folder / RECORD_KEY}, which signs the record of this run, is missing; put it back.")
     key = kept_identity(folder / RECORD_KEY)
     name = f"fedloom/simulation/{folder.name}"
     return Recorder.opened(

@@ -162,9 +162,7 @@ def test_another_key_is_refused(there, tmp_path):
 
 def test_a_checkpoint_that_somebody_else_signed_is_refused(there, tmp_path):
     foreign = Coordinator(tmp_path / "foreign", key=2)
-    refused(
-        witness(tmp_path / "north"), foreign.shows("north", 0), "is not signed by the coordinator's key for th"
-    )
+    refused(witness(tmp_path / "north"), foreign.shows("north", 0), "is not signed by the coordinator's key for th")
 
 
 def test_another_update_than_the_one_that_it_sent_is_refused(there, tmp_path):
@@ -282,9 +280,7 @@ def test_an_older_copy_of_its_own_folder_is_found_by_its_own_signature(there, tm
     meet(there, one, "north")
     there.close({"south": "x"})
     (one.folder / FILE).write_bytes(older)
-    refused(
-        witness(tmp_path / "north"), there.shows("north", 2), "this site has signed a record of 3 entries, and"
-    )
+    refused(witness(tmp_path / "north"), there.shows("north", 2), "this site has signed a record of 3 entries, and")
 
 
 # -- under differential privacy

@@ -88,6 +88,9 @@ def _served(coordinator: "Coordinator", sites: int, json_: bool, closed: Closed,
     if json_:
         print(json.dumps(recording.summary), flush=True)
     logger.info(f"{recording.state.status}: {recording.state.reason}")
+    if coordinator.record is not None:
+        seen = coordinator.record.summary()
+        logger.info(f"record: {seen['entries']} entries, root {seen['root']}, co-signed by {seen['cosigned']} sites")
     return code
 
 
