@@ -11,6 +11,7 @@ from .compare import Comparison, Tick, compare, main_figure
 from .core.state import State
 from .data.holds import who_holds_what
 from .digest import described
+from .exposure import kept
 from .models import BuiltIn
 from .recording import REPORT_FILE, Recording
 from .report.view import Estimate, RunView, SiteRow
@@ -125,6 +126,7 @@ def view(app: App, journal: Journal, comparison: Comparison, recording: Recordin
         held=who_holds_what(recording.simulation.held) if isinstance(recording.simulation, Simulation) else (),
         comparison=comparison.rows,
         comparison_note=comparison.note,
+        exposure=None if recording.folder is None else kept(recording.folder),
     )
 
 

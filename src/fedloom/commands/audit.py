@@ -9,7 +9,12 @@ import typer
 
 from ..app import App
 from ..auditing import CANARIES, Audit, audit
+from ..core.errors import ConfigError
+from ..exposure import expose, keep
 from ..load import load
+from ..publish import publish
+from ..recording import resume
+from ..report.exposed import lines
 from ..store.runs import opened
 from .told import console, out_console, say
 
@@ -22,12 +27,21 @@ def command(
     confidence: Annotated[float, typer.Option(help="That a build as declared is not called broken.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the audit's coins.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="The folder where runs live.")] = Path("runs"),
+    report: Annotated[
+        bool, typer.Option("--report", help="Of a run: also infer members and invert gradients; write its report anew.")
+    ] = False,
+    shadows: Annotated[
+        int, typer.Option(help="With --report: shadow models; each trains the whole app. 0: none.")
+    ] = 16,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
     """Attack an app's protections with canary clients: a lower bound on epsilon, beside what is accounted for.
 
     Exits with 1 if the bound is above it: then clip, noise or sampling are not what they are said to be.
     """
+    if report:
+        _report(target, out, json_, canaries=canaries, shadows=shadows, seed=seed)
+        return
     app = _app(target, set_, out)
     with console.status("canaries"):
         found = audit(app, canaries=canaries, rounds=rounds, confidence=confidence, seed=seed)
@@ -36,6 +50,29 @@ def command(
     else:
         _tell(app, found)
     if found.broken:
+        raise typer.Exit(1)
+
+
+def _report(target: str, out: Path, json_: bool, *, canaries: int, shadows: int, seed: int) -> None:
+    if target.endswith((".toml", ".py")):
+        raise ConfigError("--report writes into a run's report, so name a run: `fedloom run` makes one.")
+    folder, journal = opened(out, target)
+    with closing(journal):
+        row = journal.row()
+    loaded = load(row.app, row.overrides)
+    with closing(resume(loaded.app, folder, identity=loaded.identity, ended=True)) as recording:
+        with console.status("") as status:
+            found = expose(loaded.app, canaries=canaries, shadows=shadows, seed=seed, tick=status.update)
+        keep(folder, found)
+        made = publish(recording, recording.state, wanted=False)
+    if json_:
+        print(json.dumps({"event": "exposure", "run": row.run, **found.figures()}))
+    else:
+        _tell(loaded.app, found.private or found.bare)
+        for line in lines(found.figures()):
+            out_console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        out_console.print(f"report  {made.path}", markup=False, soft_wrap=True, highlight=False)
+    if found.private is not None and found.private.broken:
         raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fedloom.core.errors import MissingExtra
 
 from ..core.metrics import LOWER_IS_BETTER
-from . import holdings, pictures
+from . import exposed, holdings, pictures
 from .gains import best, change, gained, said, used_columns
 from .history import curve, faults, traffic
 from .view import Estimate, RunView, SiteRow
@@ -86,6 +86,7 @@ def _content(view: RunView) -> Mapping[str, Any]:
         "traffic": _traffic(view),
         "faults": faults(view.rounds),
         "commands": _commands(view.run),
+        "exposed": None if view.exposure is None else exposed.section(view.exposure),
         "model_digest": view.settings.get("model digest", ""),
     }
 

@@ -61,6 +61,7 @@ class RunView:
         held: who holds what.
         comparison: a row per site; may be empty.
         comparison_note: how the comparison was made, or why there is none.
+        exposure: what attacks on the app found, as `fedloom audit --report` keeps it; None where none was made.
 
     Raises:
         ValueError: `epsilon` is blank.
@@ -82,6 +83,7 @@ class RunView:
     held: Sequence[Held]
     comparison: Sequence[SiteRow]
     comparison_note: str
+    exposure: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a report that is silent about privacy."""
