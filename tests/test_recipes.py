@@ -12,7 +12,18 @@ from fedloom.core.strategy import Strategy
 from fedloom.core.weights import Equal
 from fedloom.local import AtHome
 from fedloom.optimize import Adagrad, Adam, Momentum, PerBlock, Step, Yogi
-from fedloom.recipes import RECIPES, dp_fedavg, dp_secagg_fedavg, fedasync, fedbn, fedbuff, fedsgd, local_dp_fedavg, sgd
+from fedloom.recipes import (
+    RECIPES,
+    dp_fedavg,
+    dp_ftrl,
+    dp_secagg_fedavg,
+    fedasync,
+    fedbn,
+    fedbuff,
+    fedsgd,
+    local_dp_fedavg,
+    sgd,
+)
 from fedloom.schedule import Buffered, Sync
 from fedloom.select import Everyone, Poisson, Uniform
 from fedloom.stages import GaussianNoise
@@ -22,6 +33,7 @@ from small import classification, pooled, small
 SPLITS = classification((30, 20, 25, 15, 20))
 QUIET = {
     dp_fedavg: {"clip": 10.0, "noise_multiplier": 1e-3},
+    dp_ftrl: {"clip": 10.0, "noise_multiplier": 1e-3},
     local_dp_fedavg: {"clip": 10.0, "noise_multiplier": 1e-3},
     dp_secagg_fedavg: {"clip": 10.0, "noise_multiplier": 1e-2, "survivors": 5},
 }

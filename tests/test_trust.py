@@ -5,13 +5,13 @@ import pytest
 
 import fedloom
 from fedloom.gather import Plain
-from fedloom.recipes import RECIPES, dp_fedavg, dp_secagg_fedavg, dp_sgd_fedavg, local_dp_fedavg
+from fedloom.recipes import RECIPES, dp_fedavg, dp_ftrl, dp_secagg_fedavg, dp_sgd_fedavg, local_dp_fedavg
 from fedloom.trust import trust
 
 
 @pytest.mark.parametrize(
     "recipe",
-    [r for r in RECIPES if r not in (dp_fedavg, dp_sgd_fedavg, dp_secagg_fedavg, local_dp_fedavg)],
+    [r for r in RECIPES if r not in (dp_fedavg, dp_ftrl, dp_sgd_fedavg, dp_secagg_fedavg, local_dp_fedavg)],
     ids=lambda recipe: recipe.__name__,
 )
 def test_it_is_never_left_blank_that_nothing_is_private(recipe):

@@ -28,6 +28,7 @@ from .models import BuiltIn
 from .optimize import Adagrad, Adam, Constant, Cosine, Exponential, Momentum, PerBlock, Staircase, Step, Yogi
 from .recipes import (
     dp_fedavg,
+    dp_ftrl,
     dp_secagg_fedavg,
     dp_sgd_fedavg,
     fedadagrad,
@@ -52,9 +53,10 @@ from .recipes import (
 from .recording import run
 from .runtime.traces import Traces
 from .schedule import Buffered, Sync
-from .select import Everyone, Poisson, Steady, Uniform
+from .select import Cyclic, Everyone, Poisson, Steady, Uniform
 from .stages import (
     AdaptiveNoise,
+    BandNoise,
     Clip,
     FixedPoint,
     GaussianNoise,
@@ -65,6 +67,7 @@ from .stages import (
     Quantize,
     Rotate,
     SkellamNoise,
+    TreeNoise,
 )
 from .stop import Stop
 from .version import __version__
@@ -80,6 +83,7 @@ __all__ = [
     "Arrays",
     "AtHome",
     "Attackers",
+    "BandNoise",
     "Buffered",
     "BuiltIn",
     "ByColumn",
@@ -91,6 +95,7 @@ __all__ = [
     "Cosine",
     "Csv",
     "Custom",
+    "Cyclic",
     "Data",
     "DataError",
     "Dirichlet",
@@ -146,6 +151,7 @@ __all__ = [
     "StrategyError",
     "Sync",
     "Traces",
+    "TreeNoise",
     "TrimmedMean",
     "Uniform",
     "Update",
@@ -154,6 +160,7 @@ __all__ = [
     "Yogi",
     "__version__",
     "dp_fedavg",
+    "dp_ftrl",
     "dp_secagg_fedavg",
     "dp_sgd_fedavg",
     "fedadagrad",

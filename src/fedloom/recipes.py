@@ -17,8 +17,8 @@ from .local import AtHome, DpSgd, Prox, Scaffold, Sgd
 from .local.scaffold import CONTROL
 from .optimize import Adagrad, Adam, Momentum, PerBlock, Step, Yogi
 from .schedule import Buffered, Sync
-from .select import Everyone, Poisson, Uniform
-from .stages import GaussianNoise, LocalGaussianNoise, SkellamNoise
+from .select import Cyclic, Everyone, Poisson, Uniform
+from .stages import BandNoise, GaussianNoise, LocalGaussianNoise, SkellamNoise, TreeNoise
 
 Cohort = int | float | None
 
@@ -316,8 +316,28 @@ def local_dp_fedavg(
     return replace(fedavg(sgd, cohort=cohort), weights=Equal(), stages=(noise,), optimizer=Step(server_lr))
 
 
+def dp_ftrl(
+    sgd: Sgd = Sgd(),
+    *,
+    every: int = 1,
+    bands: int | None = None,
+    clip: float = 1.0,
+    noise_multiplier: float = 1.0,
+    delta: float = 1e-5,
+) -> Strategy:
+    """Differential privacy without sampling: Kairouz et al., ICML 2021 (arXiv 2103.00039v3), DP-FTRL, section 3.
+
+    Clients are asked in turn, each in one of `every` rounds; noise on the sum of all rounds grows with the logarithm of
+    their number, in trees of `every` rounds. With `bands` noise is correlated over so many rounds instead, by the
+    banded inverse square root (Kalinin et al. 2025, arXiv 2505.12128v1). The server's step is plain: x ← x + mean.
+    """
+    how: dict[str, Any] = {"clip": clip, "noise_multiplier": noise_multiplier, "delta": delta}
+    noise: Any = TreeNoise(steps=every, **how) if bands is None else BandNoise(every=every, bands=bands, **how)
+    return replace(dp_fedavg(sgd), select=Cyclic(every), stages=(noise,), aggregate=Mean(expected=1 / every))
+
+
 RECIPES = (
     *(fedavg, fedsgd, fedavgm, fedprox, scaffold, fedadam, fedyogi, fedadagrad, fedbn, fedbuff, fedasync),
     *(median, trimmed_mean, krum, multi_krum, geometric_median, dp_fedavg, dp_sgd_fedavg, dp_secagg_fedavg),
-    *(local_dp_fedavg,),
+    *(local_dp_fedavg, dp_ftrl),
 )

@@ -31,6 +31,7 @@ from .runtime.traces import Traces
 from .select import Poisson
 from .stages import (
     AdaptiveNoise,
+    BandNoise,
     Clip,
     FixedPoint,
     GaussianNoise,
@@ -41,6 +42,7 @@ from .stages import (
     Quantize,
     Rotate,
     SkellamNoise,
+    TreeNoise,
 )
 from .stop import Stop
 
@@ -56,6 +58,8 @@ STAGES: dict[str, type] = {
     "local_gaussian_noise": LocalGaussianNoise,
     "local_laplace_noise": LocalLaplaceNoise,
     "rotate": Rotate,
+    "tree_noise": TreeNoise,
+    "band_noise": BandNoise,
     "skellam_noise": SkellamNoise,
 }
 GATHERS: dict[str, type] = {"plain": Plain, "secagg": SecAgg}

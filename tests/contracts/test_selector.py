@@ -8,10 +8,11 @@ import pytest
 from fedloom.core.parts import NOT_PRIVATE, DpEvent
 from fedloom.core.rng import stream
 from fedloom.core.task import Member
-from fedloom.select import Everyone, Poisson, Steady, Uniform
+from fedloom.select import Cyclic, Everyone, Poisson, Steady, Uniform
 
 SELECTORS = [
     Everyone(),
+    *(Cyclic(1), Cyclic(4)),
     Steady(4),
     Uniform(clients=4),
     Uniform(fraction=0.4),
@@ -48,7 +49,8 @@ def test_rounds_and_seeds_differ_unless_everybody_is_asked(selector):
     if all(len(pick(selector, round)) == len(MEMBERS) for round in range(1, 4)):
         return
     assert len({tuple(m.name for m in pick(selector, round)) for round in range(1, 30)}) > 1
-    assert [pick(selector, 1, seed) for seed in range(30)] != [pick(selector, 1)] * 30
+    turns = isinstance(selector, Cyclic)  # whose turn it is follows from nothing but the round
+    assert ([pick(selector, 1, seed) for seed in range(30)] == [pick(selector, 1)] * 30) == turns
 
 
 def test_never_more_than_the_most(selector):

@@ -14,6 +14,7 @@ from fedloom.core.weights import Equal
 from fedloom.recipes import fedavg, sgd
 from fedloom.stages import (
     AdaptiveNoise,
+    BandNoise,
     Clip,
     FixedPoint,
     GaussianNoise,
@@ -24,6 +25,7 @@ from fedloom.stages import (
     Quantize,
     Rotate,
     SkellamNoise,
+    TreeNoise,
 )
 from fedloom.store.files import dump, restore
 from small import classification, same_tree, small
@@ -36,6 +38,8 @@ STAGES = [
     LaplaceNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5, seeded=True),
     AdaptiveNoise(noise_multiplier=1e-3, delta=1e-5, bit_noise=0.5, seeded=True),
     *(Rotate(), Rotate(seed=3)),
+    TreeNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5, steps=4, seeded=True),
+    BandNoise(clip=0.5, noise_multiplier=1e-3, delta=1e-5, seeded=True),
     LocalGaussianNoise(clip=0.5, noise_multiplier=0.1, delta=1e-5, seeded=True),
     LocalLaplaceNoise(clip=0.5, noise_multiplier=0.1, delta=1e-5, seeded=True),
     SkellamNoise(clip=0.5, noise_multiplier=0.1, delta=1e-5, survivors=2, seeded=True),

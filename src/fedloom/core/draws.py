@@ -1,6 +1,9 @@
 """Noise and chances from the operating system's randomness, or, for tests, from a stream."""
 
 import os
+from collections.abc import Callable
+from hashlib import shake_256
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +39,26 @@ def gaussian(size: int, streams: Streams | None) -> Values:
     """
     if streams is not None:
         return streams("gaussian").standard_normal(size)
+    return _summed(size, os.urandom)
+
+
+def gaussian_of(size: int, key: bytes) -> Values:
+    """Return the standard normals of a secret key, as `gaussian` makes them: the same for the same key.
+
+    Bytes come from SHAKE-256(key, block), an extendable output function (FIPS 202).
+
+    >>> bool((gaussian_of(3, bytes(32)) == gaussian_of(3, bytes(32))).all())
+    True
+    """
+    counted = count()
+    return _summed(size, lambda size_bytes: shake_256(key + next(counted).to_bytes(8, "big")).digest(size_bytes))
+
+
+def _summed(size: int, read: Callable[[int], bytes]) -> Values:
     out = np.empty(size)
     for block in blocks(slice(0, size), BLOCK):
         length = block.stop - block.start
-        out[block] = _normals(4 * length).reshape(4, length).sum(axis=0) / 2
+        out[block] = _normals(4 * length, read).reshape(4, length).sum(axis=0) / 2
     return out
 
 
@@ -55,10 +74,10 @@ def laplace(size: int, streams: Streams | None) -> Values:
     return np.asarray((squares[0] + squares[1] - squares[2] - squares[3]) / 2)
 
 
-def _normals(size: int) -> Values:
+def _normals(size: int, read: Callable[[int], bytes]) -> Values:
     """Return normals of one transform each."""
     pairs = -(-size // 2)
-    bits = np.frombuffer(os.urandom(24 * pairs), np.uint64).reshape(3, pairs) >> np.uint64(11)
+    bits = np.frombuffer(read(24 * pairs), np.uint64).reshape(3, pairs) >> np.uint64(11)
     high, low, turn = bits.astype(np.float64)
     radius = np.sqrt(-2 * np.log((high + (low + 0.5) * _ULP) * _ULP))
     angle = turn * (2 * np.pi * _ULP)

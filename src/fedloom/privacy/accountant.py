@@ -8,12 +8,13 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 
 from ..core.errors import MissingExtra, StrategyError
 from ..core.parts import DpEvent
+from .bands import Bands
 from .skellam import SkellamSum
 
 ZERO_OUT = "zero-out: one client's whole contribution, there or not; who is a member is public"
@@ -103,6 +104,7 @@ class Translated:
     mechanism: str
     own: Any = None
     adjacency: str = ZERO_OUT
+    every: int = 1  # a client takes part in one of so many rounds
 
 
 def spent(event: DpEvent, rounds: int, delta: float, members: int | None = None) -> Guarantee:
@@ -181,6 +183,14 @@ def translated(event: DpEvent, members: int | None = None) -> Translated:
                 *(None, None, False, "everyone every round", said, SkellamSum(_positive(z), float(steps))),
                 adjacency=ZERO_OUT_SEEN,
             )
+        case DpEvent("tree", {"noise_multiplier": z, "rounds": steps}):
+            return _tree(dp, _positive(z), int(steps))
+        case DpEvent("bands", {"noise_multiplier": z, "bands": bands, "every": every}):
+            own = Bands(_positive(z), int(bands), int(every), parts=True)
+            said = f"Gaussian noise, multiplier {z:g}, correlated over {bands:g} rounds"
+            return Translated(None, None, False, f"each client {_apart(every)}", said, own)
+        case DpEvent("spaced", {"every": every}, (inner,)):
+            return _spaced(int(every), inner)
         case DpEvent(kind, {"noise_multiplier": z}) if kind in LOCAL:
             law = "Gaussian" if kind == LOCAL[0] else "Laplace"
             single = (dp.GaussianDpEvent if kind == LOCAL[0] else dp.LaplaceDpEvent)(_positive(z))
@@ -196,6 +206,33 @@ def translated(event: DpEvent, members: int | None = None) -> Translated:
         f"the accountant does not know what {event.kind!r} costs; take GaussianNoise, LaplaceNoise or AdaptiveNoise, "
         f"and Everyone, Poisson or Uniform to select."
     )
+
+
+def _tree(dp: Any, z: float, steps: int) -> Translated:
+    """Return one part in a tree: it is in at most log2(steps) + 1 nodes, so one Gaussian of z over the root of that."""
+    rdp, nodes = dp.SingleEpochTreeAggregationDpEvent(z, steps), steps.bit_length()
+    said = f"Gaussian noise on the nodes of a tree of {steps} rounds, multiplier {z:g}"
+    return Translated(dp.GaussianDpEvent(z / math.sqrt(nodes)), rdp, False, "each client once in a tree", said)
+
+
+def _apart(every: float) -> str:
+    return "in any round" if every == 1 else f"in one of any {every:g} rounds in a row"
+
+
+def _spaced(every: int, inner: DpEvent) -> Translated:
+    """Return what rounds cost of which a client takes part in one of any `every` in a row."""
+    found, needed = translated(inner), int(inner.values.get("rounds", inner.values.get("every", 1)))
+    if every < needed:
+        raise StrategyError(
+            f"{found.mechanism}: it is for clients that take part in one of any {needed} rounds, and they are asked in "
+            f"one of {every}; take Cyclic(every={needed}) to select."
+        )
+    if inner.kind == "bands":
+        own = Bands(inner.values["noise_multiplier"], int(inner.values["bands"]), needed)
+        return replace(found, own=own, sampling=f"each client {_apart(every)}")
+    if found.single is None or inner.kind in LOCAL:
+        raise StrategyError(f"{found.mechanism}: it is accounted for everyone in every round; take Everyone().")
+    return replace(found, every=every, sampling=f"each client {_apart(every)}")
 
 
 def _poisson(dp: Any, rate: float, cap: float | None, inner: DpEvent, members: int | None) -> Translated:
@@ -252,6 +289,7 @@ def _both(found: Translated, rounds: int, delta: float) -> tuple[float, float | 
     """Return the epsilon that is shown, and the other accountant's."""
     if found.own is not None:
         return float(found.own.epsilon(rounds, delta)), None
+    rounds = -(-rounds // found.every)
     if found.single is None:
         return rdp_epsilon(found.rdp, rounds, delta, replace=True), None
     return pld_epsilon(found.single, rounds, delta), found.rdp and rdp_epsilon(found.rdp, rounds, delta)

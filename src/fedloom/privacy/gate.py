@@ -9,7 +9,7 @@ from ..core.parts import DpEvent
 from ..core.strategy import Strategy
 from ..gather import SecAgg
 from ..schedule import Sync
-from ..select import Everyone, Poisson, Uniform
+from ..select import Cyclic, Everyone, Poisson, Uniform
 from . import examples
 from .accountant import LOCAL, Guarantee, spent, translated
 
@@ -57,10 +57,11 @@ def _check_strategy(strategy: Strategy) -> None:
             raise StrategyError("with local noise a client reports once in a round, and is counted so: take Sync().")
         return
     select, aggregate, schedule = strategy.select, strategy.aggregate, strategy.schedule
-    if type(select) not in (Everyone, Poisson, Uniform):
+    if type(select) not in (Everyone, Poisson, Uniform, Cyclic):
         raise StrategyError(
             f"how {type(select).__name__} draws clients is not accounted for; take Poisson, Uniform or Everyone."
         )
+    _spaced(strategy)
     if strategy.gather.hides and not isinstance(select, Everyone):
         raise StrategyError(
             f"{type(strategy.gather).__name__} tells clients who else was drawn, so that sampling hides nobody from "
@@ -87,6 +88,18 @@ def _check_strategy(strategy: Strategy) -> None:
             "early out."
         )
     _hidden(strategy)
+
+
+def _spaced(strategy: Strategy) -> None:
+    """Refuse correlated noise for clients of which nobody says how far apart their rounds are."""
+    select = strategy.select
+    if isinstance(select, Cyclic):
+        translated(strategy.event)
+    elif _mechanism(strategy).kind in ("tree", "bands"):
+        raise StrategyError(
+            f"{type(strategy.stages[-1]).__name__} is for clients whose rounds are apart, and {type(select).__name__} "
+            f"does not say how far; take Cyclic(every=…) to select."
+        )
 
 
 def _hidden(strategy: Strategy) -> None:

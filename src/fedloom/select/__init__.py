@@ -1,5 +1,6 @@
 """Who is asked."""
 
+from .cyclic import Cyclic
 from .selectors import Everyone, Poisson, Steady, Uniform
 
-__all__ = ["Everyone", "Poisson", "Steady", "Uniform"]
+__all__ = ["Cyclic", "Everyone", "Poisson", "Steady", "Uniform"]
