@@ -1,6 +1,6 @@
 """What a hidden sum costs: a client's CPU in each step, the coordinator's with dropouts, and bytes beside a plain sum.
 
-    python benchmarks/secagg.py [--quick]
+    python benchmarks/secagg.py [--quick] [--neighbours K | --encrypted] [--clients N] [--size D]
 
 100 clients of one million parameters in one process, ten of which fall silent after they have shared their keys, so
 that their masks with ninety others must be found again. Times are of the processor, not of the clock: a client's are
@@ -22,7 +22,7 @@ from fedloom.core.metrics import Metrics
 from fedloom.core.rng import stream
 from fedloom.core.task import Ask, Member, Reply, Task, Train, Trained
 from fedloom.core.update import Update, fold, weigh
-from fedloom.gather import SecAgg
+from fedloom.gather import Encrypted, SecAgg
 from fedloom.gather.secure.registry import Registry
 from fedloom.stages import FixedPoint
 
@@ -33,13 +33,14 @@ class Clients:
 
     updates: Mapping[str, Update]
     lost: frozenset[str]
-    gather: SecAgg = SecAgg()
+    gather: SecAgg | Encrypted = SecAgg()
     priors: dict[str, Any] = field(default_factory=dict)
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     queue: deque[Task] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        registry = Registry(list(self.updates))
+        secret = self.gather.fresh() if isinstance(self.gather, Encrypted) else b""
+        registry = Registry(list(self.updates), shared=secret)
         self.identities = {name: registry.identity(name) for name in self.updates}
         for name in self.updates:
             registry.directory[name]  # derived beforehand: between institutions they lie in a file
@@ -78,9 +79,9 @@ class Clients:
         return answer
 
 
-def trained(count: int, size: int) -> tuple[dict[str, Update], float]:
+def trained(count: int, size: int, bits: int) -> tuple[dict[str, Update], float]:
     """Return clients' updates in fixed point, and the seconds that weighing one took."""
-    layout = FixedPoint(limit=1.0).payload(Layout((Leaf("w", (size,)),))).weighted(count)
+    layout = FixedPoint(limit=1.0, bits=bits).payload(Layout((Leaf("w", (size,)),))).weighted(count)
     made, times = {}, []
     for i in range(count):
         delta = stream(0, i)("delta").normal(scale=0.01, size=size).astype(np.float32)
@@ -94,10 +95,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10 clients of 10,000 parameters")
-    quick = parser.parse_args().quick
-    count, size = (10, 10_000) if quick else (100, 1_000_000)
-    updates, weighing = trained(count, size)
-    clients = Clients(updates, frozenset(list(updates)[3::10]))
+    parser.add_argument("--neighbours", help="with whom a client masks: an even number, or auto")
+    parser.add_argument("--encrypted", action="store_true", help="ciphertexts in place of masks")
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--size", type=int, default=1_000_000, help="parameters")
+    given = parser.parse_args()
+    count, size = (10, 10_000) if given.quick else (given.clients, given.size)
+    few: Any = given.neighbours if given.neighbours in (None, "auto") else int(given.neighbours)
+    gather = Encrypted() if given.encrypted else SecAgg(neighbours=few)
+    updates, weighing = trained(count, size, 24 if given.encrypted else 30)
+    clients = Clients(updates, frozenset(list(updates)[3::10]), gather)
     body = Train(1, np.zeros(size, np.float32), next(iter(updates.values())).layout.digest, 1, (), count)
     tasks = [Task(number, name, body) for number, name in enumerate(updates, start=1)]
     began = process_time()

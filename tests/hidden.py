@@ -12,7 +12,7 @@ from fedloom.core.metrics import Metrics
 from fedloom.core.rng import stream
 from fedloom.core.task import Ask, Fault, Member, Reply, Task, Train, Trained
 from fedloom.core.update import Update, fold, weigh
-from fedloom.gather import SecAgg
+from fedloom.gather import Encrypted, SecAgg
 from fedloom.gather.secure.registry import Registry
 from fedloom.stages import FixedPoint
 
@@ -24,9 +24,9 @@ def names(count):
     return [f"c{(7 * i) % 1009:04d}-{i}" for i in range(count)]
 
 
-def layout(size, cohort, **leaf):
+def layout(size, cohort, bits=30, **leaf):
     """Return the layout of a sum in fixed point, of one leaf "w"."""
-    return FixedPoint().payload(Layout((Leaf("w", (size,), **leaf),))).weighted(cohort)
+    return FixedPoint(bits=bits).payload(Layout((Leaf("w", (size,), **leaf),))).weighted(cohort)
 
 
 @dataclass(eq=False)
@@ -37,7 +37,7 @@ class Clients:
     """
 
     updates: Mapping[str, Update]
-    gather: SecAgg = SecAgg()
+    gather: SecAgg | Encrypted = SecAgg()
     metrics: Mapping[str, Metrics] = field(default_factory=dict)
     lost: Callable[[str, str], bool] = lambda step, name: False
     spoil: Callable[[Task], Task | None] = lambda task: task
@@ -49,7 +49,8 @@ class Clients:
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # step, name, message
 
     def __post_init__(self):
-        self.registry = Registry(list(self.updates))
+        secret = self.gather.fresh() if isinstance(self.gather, Encrypted) else b""
+        self.registry = Registry(list(self.updates), shared=secret)
 
     def members(self):
         return [Member(name, 1) for name in self.updates]
@@ -102,9 +103,9 @@ class Clients:
         return list(self.gather.collect(self, tasks, lambda: None))
 
 
-def updates(count, size=5, seed=0, **leaf):
+def updates(count, size=5, seed=0, bits=30, **leaf):
     """Return updates by name, at the edges of their bounds too."""
-    rng, total = np.random.default_rng(seed), layout(size, count, **leaf)
+    rng, total = np.random.default_rng(seed), layout(size, count, bits, **leaf)
     bound = total.leaves[0].bound
     drawn = [rng.uniform(-bound, bound, size).astype(np.float32) for _ in range(count)]
     drawn[0][:] = bound

@@ -22,7 +22,7 @@ from .data.partition import ByColumn, Dirichlet, Drawn, Iid, Quantity, Shards, W
 from .data.schema import Column, Schema
 from .data.shift import Shifted
 from .data.sources import Csv, Parquet, SklearnSet
-from .gather import Plain, SecAgg
+from .gather import Encrypted, Plain, SecAgg
 from .local import AtHome, Custom, DpSgd, Prox, Scaffold, Sgd
 from .models import BuiltIn
 from .optimize import Adagrad, Adam, Constant, Cosine, Exponential, Momentum, PerBlock, Staircase, Step, Yogi
@@ -101,6 +101,7 @@ __all__ = [
     "Dirichlet",
     "DpSgd",
     "Drawn",
+    "Encrypted",
     "Equal",
     "Everyone",
     "Examples",

@@ -383,6 +383,7 @@ _MORE = (
     ("audit", "audit"),
     ("provision", "provision"),
     ("approve", "approve"),
+    ("key", "key"),
     ("budget", "budget"),
     ("serve", "serve"),
     ("join", "join"),

@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -18,16 +18,19 @@ from .adapters.threads import one_thread
 from .app import App
 from .approval import approved
 from .core.errors import AccessDenied, ConfigError, DataError, RunError, WireError
+from .core.hidden import Identity
 from .core.rng import stream
 from .core.strategy import Terms
 from .core.task import Member
 from .data.fingerprint import fingerprint
 from .data.holds import hold_out, holdings
 from .data.rows import SiteRows
+from .gather import Encrypted
 from .intervals import bootstrap
 from .load import Loaded
 from .privacy.accountant import told as told_
 from .privacy.ledger import FILE, MARK, Account, Ledger, Run, run_of, standings
+from .runtime import shared
 from .runtime.channel import peer_at
 from .runtime.credentials import Credentials
 from .runtime.directory import DIRECTORY, directory, identity
@@ -49,7 +52,7 @@ from .runtime.witness import PIN, Witness
 from .store.notes import Notes
 from .store.usage import Usage
 
-ROOM = 16  # bytes that arrive for each value of the model, at most
+ROOM = 24  # bytes that arrive for each value of the model, at most
 SPARE = 1 << 20
 
 
@@ -136,7 +139,7 @@ def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> 
         raise DataError(f"{joining.name} has no rows to train on.")
     credentials = enrolled(joining)
     if loaded.app.strategy.gather.hides:
-        directory(joining.home)  # refused now, not in a round
+        _known(loaded, joining.home, "")  # refused now, not in a round
     books = booked(joining, own)
     told("ledger", _spent(*books, policyfile.read(joining.home)))
     return Site(
@@ -159,7 +162,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     app, folder = loaded.app, joining.home / "runs" / _plain(run)
     folder.mkdir(parents=True, exist_ok=True)
     model = app.built
-    known = identity(joining.home, f"{run} {loaded.identity}") if app.strategy.gather.hides else None
+    known = _known(loaded, joining.home, run) if app.strategy.gather.hides else None
     trainer = Trainer(joining.name, model, app.strategy, own, app.seed, bootstrap=bootstrap, identity=known)
     policy = policyfile.read(joining.home)
     usage = Usage(joining.home / "usage.db", loaded.identity, run)
@@ -240,6 +243,12 @@ def alone(home: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _known(loaded: Loaded, home: Path, run: str) -> Identity:
+    """Return who this site is to the others of a hidden sum; refuses what is missing for that."""
+    known = identity(home, f"{run} {loaded.identity}")
+    return replace(known, secret=shared.read(home)) if isinstance(loaded.app.strategy.gather, Encrypted) else known
 
 
 def _plain(run: str) -> str:

@@ -37,7 +37,7 @@ RUNS = "runs"
 APP_FILE, TOLD_FILE = "app.json", "told.json"  # which app a run is of; who knows how it ended
 ENDED = ("completed", "target_reached", "converged", "failed")
 FAREWELL_S = 30.0  # for sites that are just away when a run ends, so that they learn of it
-ROOM = 8  # bodies that arrive have at most so many bytes for each value of the model, and then some
+ROOM = 24  # bodies that arrive have at most so many bytes for each value of the model, and then some
 SPARE = 1 << 20
 
 

@@ -31,6 +31,7 @@ from .data.holds import holdings, roster
 from .data.rows import Fetched, SiteRows
 from .data.standardise import statistics
 from .engines import Engine, carried, narrowed
+from .gather import Encrypted
 from .intervals import bootstrap
 from .runtime.inprocess import InProcess
 from .runtime.pool import Pool
@@ -173,7 +174,8 @@ def _identities(app: App, names: Collection[str]) -> Callable[[str], Identity | 
         return lambda name: None
     from .gather.secure.registry import Registry
 
-    return Registry(names).identity
+    secret = app.strategy.gather.fresh() if isinstance(app.strategy.gather, Encrypted) else b""
+    return Registry(names, shared=secret).identity
 
 
 Found = tuple[Parties, Mapping[str, Any], Sequence[str]]  # the parties, their statistics, and who measures

@@ -25,7 +25,7 @@ from .core.weights import ByExamples, Equal, Given
 from .data import KNOWN, Column, Csv, Idx, Npz, Parquet, Partition, Schema, Shifted, SklearnSet, Source
 from .data.partition import ByColumn, Dirichlet, Drawn, Iid, Quantity, Shards, Whole
 from .data.sources import SKLEARN_SETS
-from .gather import Plain, SecAgg
+from .gather import Encrypted, Plain, SecAgg
 from .models import BuiltIn
 from .runtime.traces import Traces
 from .select import Poisson
@@ -62,7 +62,7 @@ STAGES: dict[str, type] = {
     "band_noise": BandNoise,
     "skellam_noise": SkellamNoise,
 }
-GATHERS: dict[str, type] = {"plain": Plain, "secagg": SecAgg}
+GATHERS: dict[str, type] = {"plain": Plain, "secagg": SecAgg, "encrypted": Encrypted}
 PARTITIONS: dict[str, type] = {
     "iid": Iid,
     "dirichlet": Dirichlet,

@@ -4,11 +4,21 @@ import math
 
 from .core.parts import NOT_PRIVATE
 from .core.strategy import Strategy
+from .gather.encrypted import Encrypted
 from .gather.secagg import EVERYBODY, SecAgg
 from .privacy.accountant import AGAINST_EVERYBODY, Guarantee, against
 from .stages import SkellamNoise
 
 EPSILON = "∞ (no differential privacy)"
+ENCRYPTED = (
+    "Encryption under one key that the clients share hides individual updates from a coordinator that is honest but "
+    "curious and colludes with no client: it sees sums of a round's updates and training metrics, which clients "
+    "decrypt for it. Any one client, or anyone who steals one client's key, together with the coordinator's traffic "
+    "reads everyone's updates. There is no protection against a coordinator that sends chosen ciphertexts: secure "
+    "aggregation is stronger. A sum is not private by being a sum, and what a site measures on held-out rows is told "
+    "by site. In a simulation one process holds the key, which shows that the arithmetic is right and not whom to "
+    "trust."
+)
 
 
 def trust(strategy: Strategy, cost: Guarantee | None = None) -> str:
@@ -50,6 +60,8 @@ def trust(strategy: Strategy, cost: Guarantee | None = None) -> str:
 
 def _hidden(strategy: Strategy) -> str:
     """Say what a hidden sum shows, and what it rests on."""
+    if isinstance(strategy.gather, Encrypted):
+        return ENCRYPTED
     return f"{_sums(strategy)}{_graph(strategy)}"
 
 

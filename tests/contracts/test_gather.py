@@ -9,20 +9,21 @@ from fedloom.adapters.numpy import logistic
 from fedloom.core.rng import stream
 from fedloom.core.task import Fault, Train, Trained
 from fedloom.core.update import fold, verify
-from fedloom.gather import Plain, SecAgg
+from fedloom.gather import Encrypted, Plain, SecAgg
 from fedloom.gather.secure.registry import Registry
 from fedloom.recipes import fedavg
 from fedloom.schedule.sync import _tasks
 from fedloom.stages import FixedPoint
 from small import classification, small
 
-GATHERS = [Plain(), SecAgg(), SecAgg(fraction=0.5)]
+GATHERS = [Plain(), SecAgg(), SecAgg(fraction=0.5), Encrypted(), Encrypted(checks=1)]
 
 
 @pytest.fixture(params=GATHERS, ids=repr)
 def made(request):
-    there = small(logistic(4), replace(fedavg(), stages=(FixedPoint(),), gather=request.param), classification())
-    registry = Registry(list(there.parties))
+    there = small(logistic(4), replace(fedavg(), stages=(FixedPoint(bits=24),), gather=request.param), classification())
+    shared = request.param.fresh() if isinstance(request.param, Encrypted) else b""
+    registry = Registry(list(there.parties), shared=shared)
     for name, party in there.parties.items():
         party.identity = registry.identity(name)
     return there

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+import fedloom
+from fedloom.runtime import shared
 from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.directory import DIRECTORY
 from fedloom.runtime.identity import text_of
@@ -13,6 +15,9 @@ pytestmark = pytest.mark.slow
 
 HIDDEN = "local=Slow(), stages=(fedloom.FixedPoint(),), gather=fedloom.SecAgg()"
 PLAIN = "local=Slow(), stages=(fedloom.FixedPoint(),)"
+
+
+SEALED = "local=Slow(), stages=(fedloom.FixedPoint(bits=24),), gather=fedloom.Encrypted()"
 
 
 def app(folder, changes=HIDDEN, **options):
@@ -51,6 +56,31 @@ def test_who_is_killed_goes_on_to_the_same_bits(tmp_path, who):
         end = there.ended()
     assert (end["status"], end["rounds"]) == ("completed", 8)
     assert end["sha256"] == expected(tmp_path)
+
+
+@pytest.mark.parametrize("kill", ["client-001", COORDINATOR])
+def test_an_encrypted_sum_has_the_bits_of_the_plain_one_whoever_is_killed(tmp_path, kill):
+    made = app(tmp_path, SEALED, rounds=5, seconds=0.4)
+    with introduced(Federated(tmp_path, made, clients(4))) as there:
+        first, *others = (tmp_path / name for name in there.names)
+        sealed = {path.stem: path for path in shared.make(first, fedloom.Encrypted().fresh())}
+        for home in others:
+            shared.opened(home, sealed[home.name])
+        there.start()
+        there.until_said("client-001", "train/14, attempt")  # round 4
+        assert there.kill(kill)
+        end = there.ended()
+    assert (end["status"], end["rounds"]) == ("completed", 5)
+    (tmp_path / "plain").mkdir()
+    plain = app(tmp_path / "plain", SEALED.replace("Encrypted", "Plain"), rounds=5)
+    assert end["sha256"] == simulated(plain, tmp_path / "plain")["sha256"]
+
+
+def test_a_site_without_the_shared_key_does_not_join(tmp_path):
+    with introduced(Federated(tmp_path, app(tmp_path, SEALED, rounds=2), clients(4))) as there:
+        there.start("client-000")
+        there.until(lambda: there.processes["client-000"].poll() is not None)
+        assert "encrypted sums need the key that sites share" in " ".join(there.said("client-000").split())
 
 
 def test_a_site_that_was_told_no_keys_does_not_join(tmp_path):

@@ -1,11 +1,12 @@
 """What is said in the rounds of a hidden sum, and who says it: task and reply bodies, and a party's identity.
 
-A round asks five times: `Advertise`, `Share`, `Train`, `Confirm`, `Unmask`. Keys, signatures and shares are rows of
-bytes (uint8), in the order of the names beside them. The mathematics is in `gather/secure`.
+With masks a round asks five times: `Advertise`, `Share`, `Train`, `Confirm`, `Unmask`; encrypted it asks twice:
+`Train`, `Decrypt`. Keys, signatures and shares are rows of bytes (uint8), in the order of the names beside them. The
+mathematics is in `gather/secure`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .layout import Array
 
@@ -22,12 +23,14 @@ class Identity:
             nothing in another.
         sign: with its own Ed25519 key: message -> 64 bytes.
         directory: the others' public keys, from whoever vouches for them; never from the messages themselves.
+        secret: what all clients share and the coordinator has not, where updates are encrypted.
     """
 
     name: str
     run: str
     sign: Callable[[bytes], bytes]
     directory: Directory
+    secret: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +116,30 @@ class Unmasked:
     shares: Array
 
 
-HiddenTask = Advertise | Share | Confirm | Unmask
-HiddenReply = Advertised | Shared | Confirmed | Unmasked
+@dataclass(frozen=True, eq=False)
+class Decrypt:
+    """Decrypt the sum of a round, `size` whole numbers; answered with `Decrypted`. sealed: its ciphertexts, `(b,)`."""
 
-HIDDEN: dict[type, type] = {Advertise: Advertised, Share: Shared, Confirm: Confirmed, Unmask: Unmasked}  # what answers
+    round: int
+    size: int
+    sealed: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Decrypted:
+    """The whole numbers of a sum, int32, little-endian, as bytes `(4 · size,)`."""
+
+    values: Array
+
+
+MaskedTask = Advertise | Share | Confirm | Unmask
+HiddenTask = MaskedTask | Decrypt
+HiddenReply = Advertised | Shared | Confirmed | Unmasked | Decrypted
+
+HIDDEN: dict[type, type] = {  # what answers
+    Advertise: Advertised,
+    Share: Shared,
+    Confirm: Confirmed,
+    Unmask: Unmasked,
+    Decrypt: Decrypted,
+}

@@ -111,10 +111,10 @@ class Layout:
             raise ConfigError(
                 f"layout: a count's bound times the cohort of {self.cohort} is beyond 2^{self.bits}; lower either."
             )
-        if not RING <= self.bits <= EXACT or self.cohort > 2 ** (self.bits - COARSEST):
+        if not COARSEST < self.bits <= EXACT or self.cohort > 2 ** (self.bits - COARSEST):
             raise ConfigError(
                 f"layout: sums of {self.bits} bits have no room for {self.cohort} clients of {COARSEST} bits and a "
-                f"sign each; ask at most {2 ** max(0, self.bits - COARSEST)}, and keep to {RING} to {EXACT} bits."
+                f"sign each; ask at most {2 ** max(0, self.bits - COARSEST)}, and keep to {COARSEST + 1} to {EXACT}."
             )
 
     @cached_property

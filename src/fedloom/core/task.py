@@ -94,7 +94,7 @@ class Fault:
     Args:
         site: who.
         phase: while doing what: "train", "evaluate", "measure", "prepare", "wait", "admit", "policy", or
-            a step of a hidden sum: "advertise", "share", "confirm", "unmask", "gather".
+            a step of a hidden sum: "advertise", "share", "confirm", "unmask", "decrypt", "gather".
         error: the exception's class name.
         message: what happened, in a sentence.
         trace: function names and line numbers, without values or paths.

@@ -1,6 +1,7 @@
 """How a cohort's updates reach the server."""
 
+from .encrypted import Encrypted
 from .plain import Plain
 from .secagg import SecAgg
 
-__all__ = ["Plain", "SecAgg"]
+__all__ = ["Encrypted", "Plain", "SecAgg"]

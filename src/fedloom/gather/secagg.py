@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
-from ..core.errors import ConfigError, MissingExtra, StrategyError
+from ..core.errors import AccessDenied, ConfigError, MissingExtra, StrategyError
 from ..core.hidden import Advertise, Confirm, Identity, Share, Unmask
 from ..core.layout import RING, Layout
 from ..core.task import Federation, Reply, Task, Train
@@ -119,7 +119,8 @@ class SecAgg:
         if identity is None:
             raise ConfigError("a hidden sum needs a party's identity key, and this one was set up without; join anew.")
         body = task.body
-        assert isinstance(body, Advertise | Share | Train | Confirm | Unmask), "the party asks for nothing else"
+        if not isinstance(body, Advertise | Share | Train | Confirm | Unmask):
+            raise AccessDenied(f"SecAgg answers no {type(body).__name__}; refused, and nothing is revealed.")
         with _cryptography():
             from .secure.client import Client
         answer, memory = Client.of(prior, identity, self.rule).answer(body, work)

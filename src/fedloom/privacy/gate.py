@@ -7,7 +7,7 @@ from ..aggregate import Mean
 from ..core.errors import ConfigError, StrategyError
 from ..core.parts import DpEvent
 from ..core.strategy import Strategy
-from ..gather import SecAgg
+from ..gather import Encrypted, SecAgg
 from ..schedule import Sync
 from ..select import Cyclic, Everyone, Poisson, Uniform
 from . import examples
@@ -62,6 +62,11 @@ def _check_strategy(strategy: Strategy) -> None:
             f"how {type(select).__name__} draws clients is not accounted for; take Poisson, Uniform or Everyone."
         )
     _spaced(strategy)
+    if isinstance(strategy.gather, Encrypted):
+        raise StrategyError(
+            "clients decrypt the sum for the coordinator, so they see it before the coordinator's noise, and one of "
+            "them could read what bears a share of the noise alone; take SecAgg() to gather."
+        )
     if strategy.gather.hides and not isinstance(select, Everyone):
         raise StrategyError(
             f"{type(strategy.gather).__name__} tells clients who else was drawn, so that sampling hides nobody from "

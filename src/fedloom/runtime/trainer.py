@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError, DigestMismatch, LayoutMismatch
-from ..core.hidden import Advertise, Confirm, Identity, Share, Unmask
+from ..core.hidden import Advertise, Confirm, Decrypt, Identity, Share, Unmask
 from ..core.layout import EXACT, Layout, Vector
 from ..core.metrics import Metrics
 from ..core.parts import Examples, Holding, Model, Split, Work
@@ -102,7 +102,7 @@ class Trainer:
             case Prepare() as body:
                 self.split = _guarded(self.holding.prepare(body.statistics))
                 return Ready(self.split.train.size, self.split.held_out.size)
-            case Advertise() | Share() | Confirm() | Unmask() if self.strategy.gather.hides:
+            case Advertise() | Share() | Confirm() | Unmask() | Decrypt() if self.strategy.gather.hides:
                 return self._gathered(task, _nothing).body
         raise DataError(f"a task of type {type(task.body).__name__} is not known here; it is refused.")
 

@@ -1,4 +1,4 @@
-"""Fixed point: sums of whole numbers that 32 bits hold, the same with and without masks."""
+"""Fixed point: sums of whole numbers that 32 bits hold, the same in the clear, under masks and encrypted."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.errors import NotFinite, StrategyError
-from ..core.layout import MODEL, RING, Layout, Leaf
+from ..core.layout import COARSEST, MODEL, RING, Layout, Leaf
 from ..core.rng import Streams
 from ..core.update import Update
 from .stateless import Stateless
@@ -25,6 +25,8 @@ class FixedPoint(Stateless):
     Args:
         limit: parameters of the model are cut off at ±limit, above 0, which is then their bound: a smaller one makes
             the step finer. By default the leaves' own bounds hold, and what is beyond is refused.
+        bits: of a sum, 16 to 30: a client has 15 and a sign at least, so a cohort has at most 2^(bits - 15) clients.
+            Masks take 30; `Encrypted` takes 24.
 
     >>> layout = FixedPoint(limit=1.0).payload(Layout((Leaf("w", (2,)),))).weighted(cohort=100)
     >>> layout.runs[0][1:] == (2.0**-23, 1.0)
@@ -34,14 +36,17 @@ class FixedPoint(Stateless):
     each: ClassVar[bool] = False
     sums: ClassVar[bool] = False
     limit: float | None = None
+    bits: int = RING
 
     def __post_init__(self) -> None:
+        if not COARSEST < self.bits <= RING:
+            raise StrategyError(f"FixedPoint.bits must be {COARSEST + 1} to {RING}, got {self.bits}.")
         if self.limit is not None and not 2.0**-64 <= self.limit <= 2.0**96:
             raise StrategyError(f"FixedPoint.limit must be between 2^-64 and 2^96, got {self.limit}.")
 
     def payload(self, layout: Layout) -> Layout:
-        """Return the same leaves, for sums of 30 bits, the model's parameters within the limit."""
-        return replace(layout, leaves=tuple(self._limited(leaf) for leaf in layout.leaves), bits=RING)
+        """Return the same leaves, for sums of so many bits, the model's parameters within the limit."""
+        return replace(layout, leaves=tuple(self._limited(leaf) for leaf in layout.leaves), bits=self.bits)
 
     def encode(self, update: Update, memory: None, public: None, streams: Streams) -> tuple[Update, None]:
         """Cut off at the limit; raises `NotFinite` for NaN or infinity."""

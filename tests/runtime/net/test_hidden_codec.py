@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fedloom.core.errors import WireError
-from fedloom.core.hidden import HIDDEN, Advertise, Confirm, Share, Unmask
+from fedloom.core.hidden import HIDDEN, Advertise, Confirm, Decrypt, Decrypted, Share, Unmask
 from fedloom.core.task import Train
 from fedloom.core.tree import join, split
+from fedloom.gather import Encrypted
 from fedloom.runtime.net.codec import reply_of, reply_tree, task_of, task_tree
 from fedloom.store.files import dump, restore
 from hidden import Clients, layout, of, updates
@@ -20,6 +21,7 @@ TASKS = [
     Train(1, np.zeros(2), "f" * 64, 1, (), 2, ("a", "b")),
     Confirm("0" * 32, ("a",)),
     Unmask("0" * 32, ("a",), BYTES, ("b",), BYTES),
+    Decrypt(3, 7, BYTES.reshape(-1)),
 ]
 
 
@@ -44,7 +46,16 @@ def test_a_whole_round_crosses_the_wire():
     hidden, _ = of(clients.collect())
     assert len(hidden.parties) == 4
     assert len(plain.parties) == 5
-    assert {type(body) for _, _, body in clients.said} >= set(HIDDEN.values())
+    assert {type(body) for _, _, body in clients.said} >= set(HIDDEN.values()) - {Decrypted}
+
+
+def test_a_whole_encrypted_round_crosses_the_wire():
+    given = updates(4, bits=24)
+    total = layout(5, 4, 24)
+    clients = Clients(given, Encrypted(), garble=lambda task, reply: _reply(reply, total), spoil=_task)
+    hidden, _ = of(clients.collect())
+    assert len(hidden.parties) == 4
+    assert Decrypted in {type(body) for _, _, body in clients.said}
 
 
 def _task(task):
@@ -65,7 +76,7 @@ def test_a_task_with_something_else_in_it_is_refused(body):
             with pytest.raises(WireError):
                 task_of({**tree, name: bad})
     with pytest.raises(WireError):
-        task_of({name: value for name, value in tree.items() if name != "session"})
+        task_of({name: value for name, value in tree.items() if name not in ("session", "size")})
 
 
 @pytest.mark.parametrize(
@@ -78,6 +89,7 @@ def test_a_task_with_something_else_in_it_is_refused(body):
         {"reply": "shared", "names": ("a", 1), "sealed": np.zeros((2, 82), np.uint8)},
         {"reply": "confirmed", "signature": "text"},
         {"reply": "confirmed", "signature": np.zeros(64, np.uint8), "more": 1},
+        {"reply": "decrypted", "values": np.zeros(4)},
         {"reply": "unmasked", "names": ("a",), "shares": np.zeros((1, 33), np.int64)},
     ],
 )

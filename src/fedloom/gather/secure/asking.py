@@ -1,13 +1,14 @@
 """One step of a hidden sum on the coordinator's side: ask some clients, and wait as long as this step may take."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...core.errors import ConfigError, UpdateError
 from ...core.hidden import HiddenReply
-from ...core.task import Fault, Federation, Reply, Task, TaskBody, Trained
+from ...core.task import Fault, Federation, Reply, Task, TaskBody, Train, Trained
 
 # Of the time that a round has, what must be left after each step: training has the most.
-RESERVES = {"advertise": 0.9, "share": 0.8, "train": 0.2, "confirm": 0.1, "unmask": 0.0}
+RESERVES = {"advertise": 0.9, "share": 0.8, "train": 0.2, "confirm": 0.1, "unmask": 0.0, "decrypt": 0.0}
 
 
 @dataclass(eq=False)
@@ -70,3 +71,32 @@ class Asking:
     def _left(self, step: str) -> float | None:
         left = self.close()
         return left if left is None or self._all_s is None else left - RESERVES[step] * self._all_s
+
+
+def cohort(tasks: Sequence[Task]) -> tuple[tuple[str, ...], Train]:
+    """Return who is asked, and for what training; raises `ConfigError` for what can never be a hidden sum."""
+    asked, body = tuple(task.party for task in tasks), tasks[0].body
+    if not isinstance(body, Train) or any(task.body is not body for task in tasks) or len(set(asked)) < len(asked):
+        raise ConfigError("a hidden sum is of one training, asked once of each client of a cohort.")
+    return asked, body
+
+
+def told(asking: Asking, tasks: Sequence[Task], run: Callable[[], Reply]) -> Iterator[Reply]:
+    """Yield the sum that `run` returns, and a fault for each client that is not in it; without a sum, faults for all.
+
+    `run` raises `UpdateError` where there is none. A fault of a client that is in the sum comes behind it.
+    """
+    try:
+        reply = run()
+    except UpdateError as error:
+        named = {name for fault in asking.faults for name in fault.parties}
+        yield from asking.faults
+        yield from (_lost(task, str(error)) for task in tasks if task.party not in named)
+        return
+    yield from (fault for fault in asking.faults if not set(fault.parties) <= set(reply.parties))
+    yield reply
+    yield from (fault for fault in asking.faults if set(fault.parties) <= set(reply.parties))
+
+
+def _lost(task: Task, why: str) -> Reply:
+    return Reply((task.number,), (task.party,), Fault(task.party, "gather", "HiddenSumLost", why))

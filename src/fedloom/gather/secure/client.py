@@ -19,8 +19,8 @@ from ...core.hidden import (
     Confirm,
     Confirmed,
     HiddenReply,
-    HiddenTask,
     Identity,
+    MaskedTask,
     Share,
     Shared,
     Unmask,
@@ -70,7 +70,7 @@ class Client:
             return Client(identity, rule)
         return Client(identity, rule, prior["done"], tuple(prior["sent"]), Session(**prior["session"]))
 
-    def answer(self, body: HiddenTask | Train, work: Callable[[], Reply]) -> tuple[Answer, Tree]:
+    def answer(self, body: MaskedTask | Train, work: Callable[[], Reply]) -> tuple[Answer, Tree]:
         """Return the answer, and the memory that must be kept before it leaves; raises where it refuses.
 
         The last request, asked again, is answered as it was, but for training: what is masked is sent by whoever kept
@@ -88,7 +88,7 @@ class Client:
         sent = self.sent if session.step in ("advertise", "share") else (session.round, _training(session))
         return {"done": done, "sent": sent, "session": session.tree()}
 
-    def _next(self, body: HiddenTask | Train, work: Callable[[], Reply]) -> tuple[Session, Answer]:
+    def _next(self, body: MaskedTask | Train, work: Callable[[], Reply]) -> tuple[Session, Answer]:
         match body:
             case Advertise():
                 return self._advertise(body)
@@ -101,7 +101,7 @@ class Client:
             case Unmask():
                 return self._unmask(self._open(body), body)
 
-    def _open(self, body: HiddenTask | Train) -> Session:
+    def _open(self, body: MaskedTask | Train) -> Session:
         """Return the open session, if this request is what comes next in it."""
         kind, session = type(body).__name__, self.session
         require(session is not None, f"{kind} belongs to no hidden sum that is open here")
@@ -195,7 +195,7 @@ def _training(session: Session | Advertise) -> str:
     return digest("training", session.content, framed(*session.asked)).hex()
 
 
-def _request(body: HiddenTask) -> str:
+def _request(body: MaskedTask) -> str:
     """Return a digest of all that was asked."""
     skeleton, arrays = split(dict(vars(body)))
     texts = [part for array in arrays.values() for part in (array.dtype.str, str(array.shape), array.tobytes())]

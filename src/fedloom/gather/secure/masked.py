@@ -31,14 +31,12 @@ class Masked:
     def add(self, name: str, body: Trained) -> None:
         """Add what a client sent; raises `UpdateError` for what is not a masked update of this sum."""
         update, side = body.update, body.update.side
-        names = side.get("names")
+        names: Array = side.get("names")
         if not is_bytes(side.get("session"), (16,)) or bytes(side["session"]) != self._session:
             raise UpdateError("the update is not masked for this sum; it is ignored.")
         if update.layout.digest != self._digest or update.count != 1:
             raise UpdateError("the masked update is packed for another sum; compare the apps.")
-        if not isinstance(names, np.ndarray) or not is_bytes(names, (names.size,)) or names.size > MOST_BYTES:
-            raise UpdateError("the masked update does not say which metrics lie behind it.")
-        size = update.layout.size + ring.LIMBS * len(_metrics(bytes(names)))
+        size = update.layout.size + ring.LIMBS * len(metrics_of(names))
         vector = update.vector
         if not isinstance(vector, np.ndarray) or vector.dtype != np.uint32 or vector.shape != (size,):
             raise UpdateError(f"a masked update of this sum has {size} whole numbers of 32 bits.")
@@ -63,13 +61,15 @@ def is_bytes(array: Array, shape: tuple[int, ...]) -> bool:
     return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.shape == shape
 
 
-def _metrics(text: bytes) -> list[str]:
-    """Return the metrics' names; raises `UpdateError` for what are none."""
+def metrics_of(told: Array) -> list[str]:
+    """Return the metrics' names, of bytes that an update has beside it; raises `UpdateError` for what are none."""
+    if not isinstance(told, np.ndarray) or not is_bytes(told, (told.size,)) or told.size > MOST_BYTES:
+        raise UpdateError("the hidden update does not say which metrics lie behind it.")
     try:
-        names: list[str] = json.loads(text)
+        names: list[str] = json.loads(bytes(told))
     except ValueError as error:
-        raise UpdateError("the names of the metrics behind a masked update cannot be read.") from error
+        raise UpdateError("the names of the metrics behind a hidden update cannot be read.") from error
     right = isinstance(names, list) and len(names) <= ring.MOST_NAMES and all(isinstance(n, str) for n in names)
     if not right or len(set(names)) < len(names) or "examples" not in names:
-        raise UpdateError(f"a masked update has at most {ring.MOST_NAMES} metrics, and 'examples' among them.")
+        raise UpdateError(f"a hidden update has at most {ring.MOST_NAMES} metrics, and 'examples' among them.")
     return names

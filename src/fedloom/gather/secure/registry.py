@@ -20,6 +20,7 @@ class Registry:
     Args:
         names: of the parties.
         secret: 32 bytes, drawn anew for each run, so that nothing signed in one run means anything in another.
+        shared: what parties share where updates are encrypted.
 
     >>> identity = Registry(["a", "b"]).identity("a")
     >>> identity.directory["a"] != identity.directory["b"], len(identity.sign(b"text"))
@@ -28,10 +29,11 @@ class Registry:
 
     names: Collection[str]
     secret: bytes = field(default_factory=fresh, repr=False)
+    shared: bytes = field(default=b"", repr=False)
 
     def identity(self, name: str) -> Identity:
         """Return a party's identity; all of a registry share one directory."""
-        return Identity(name, "simulation", self._key(name).sign, self.directory)
+        return Identity(name, "simulation", self._key(name).sign, self.directory, self.shared)
 
     def _key(self, name: str) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(derived(self.secret, b"registry", framed(name)))

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
 
-from ...core.errors import ConfigError, UpdateError
+from ...core.errors import UpdateError
 from ...core.hidden import Advertise, Advertised, Confirm, Confirmed, Share, Shared, Unmask, Unmasked
 from ...core.layout import Array
-from ...core.task import Fault, Federation, Reply, Task, TaskBody, Train, Trained
-from .asking import Asking
+from ...core.task import Federation, Reply, Task, TaskBody, Train, Trained
+from .asking import Asking, cohort, told
 from .client import SEALED
 from .graph import Graph, Rule
 from .keys import SIGNATURE
@@ -37,26 +37,10 @@ def collect(
     """
     if not tasks:
         return
-    asked, body = tuple(task.party for task in tasks), tasks[0].body
-    if not isinstance(body, Train) or any(task.body is not body for task in tasks) or len(set(asked)) < len(asked):
-        raise ConfigError("a hidden sum is of one training, asked once of each client of a cohort.")
+    asked, body = cohort(tasks)
     asking = Asking(federation, {task.party: task for task in tasks}, close)
     session = Session(session=token_hex(16), round=body.round, content=content_of(body), asked=asked)
-    one = Sum(asking, body, session, rule(len(asked)))
-    try:
-        reply = one.run()
-    except UpdateError as error:
-        told = {name for fault in asking.faults for name in fault.parties}
-        yield from asking.faults
-        yield from (_lost(task, str(error)) for task in tasks if task.party not in told)
-        return
-    yield from (fault for fault in asking.faults if not set(fault.parties) <= set(reply.parties))
-    yield reply
-    yield from (fault for fault in asking.faults if set(fault.parties) <= set(reply.parties))
-
-
-def _lost(task: Task, why: str) -> Reply:
-    return Reply((task.number,), (task.party,), Fault(task.party, "gather", "HiddenSumLost", why))
+    yield from told(asking, tasks, Sum(asking, body, session, rule(len(asked))).run)
 
 
 @dataclass(eq=False)

@@ -8,7 +8,18 @@ import numpy as np
 
 from ...core.blocks import blocks
 from ...core.errors import WireError
-from ...core.hidden import Advertise, Advertised, Confirm, Confirmed, Share, Shared, Unmask, Unmasked
+from ...core.hidden import (
+    Advertise,
+    Advertised,
+    Confirm,
+    Confirmed,
+    Decrypt,
+    Decrypted,
+    Share,
+    Shared,
+    Unmask,
+    Unmasked,
+)
 from ...core.layout import Layout
 from ...core.metrics import SCORE_BINS, Metrics
 from ...core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Ready, ReplyBody, TaskBody, Train, Trained
@@ -16,7 +27,7 @@ from ...core.tree import Tree
 from ...core.update import Update
 
 TASKS: dict[str, type] = {"train": Train, "evaluate": Evaluate, "measure": Measure, "prepare": Prepare}
-TASKS |= {"advertise": Advertise, "share": Share, "confirm": Confirm, "unmask": Unmask}
+TASKS |= {"advertise": Advertise, "share": Share, "confirm": Confirm, "unmask": Unmask, "decrypt": Decrypt}
 MOST_TEXT, MOST_SUMS = 4000, 64
 MOST_ROWS, MOST_NUMBER = 2**48, 1e100  # so that the sums and squares of what sites say are finite too
 
@@ -26,9 +37,10 @@ _HIDDEN: dict[str, type] = {
     "shared": Shared,
     "confirmed": Confirmed,
     "unmasked": Unmasked,
+    "decrypted": Decrypted,
 }
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("round", "cap", "cohort", "resamples"), int),
+    **dict.fromkeys(("round", "cap", "cohort", "resamples", "size"), int),
     **dict.fromkeys(("layout", "figure", "what", "session", "content"), str),
     **dict.fromkeys(("known", "statistics"), dict),
     "start": np.ndarray,
@@ -78,7 +90,7 @@ def reply_tree(body: ReplyBody) -> Tree:
             return {"reply": "ready", "train": train, "held_out": held_out}
         case Fault():
             return {"reply": "fault", **asdict(body), "trace": list(body.trace)}
-        case Advertised() | Shared() | Confirmed() | Unmasked():
+        case Advertised() | Shared() | Confirmed() | Unmasked() | Decrypted():
             return {"reply": type(body).__name__.lower(), **vars(body)}
     raise TypeError(f"a reply cannot be a {type(body).__name__}")
 
