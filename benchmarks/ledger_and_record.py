@@ -2,7 +2,7 @@
 
     python benchmarks/ledger_and_record.py
 
-`without` puts nothing in the place of fsync, which is what the code itself costs. The rounds are made up: nobody trains.
+`without` puts nothing in the place of fsync: what the code itself costs. The rounds are made up: nobody trains.
 """
 
 import os

@@ -4,6 +4,7 @@ Entries hold hashes and counts, no names and no figures of sites. What may tell 
 coordinator keeps; under differential privacy so is who took part, and how many.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,13 +21,36 @@ from .privacy.compose import tree as described
 from .store.chain import Entry, canonical
 from .store.checkpoint import Checkpoint, Key, Sign, Signature
 from .store.dispatches import Accepted
-from .store.merkle import Tree, leaf_hash
-from .store.record import FOLDER, OPENINGS, Record, lines_of, vector_hash
+from .store.merkle import Tree
+from .store.record import FOLDER, OPENINGS, Record, lines_of, slot_leaf, vector_hash
 from .training import Training
 from .version import __version__
 
 KEPT = 8  # rounds and notes that are at hand; older ones are read again
 Rows = Callable[[Collection[int]], Sequence[Accepted]]
+
+
+@dataclass(frozen=True, eq=False)
+class Updates:
+    """A round's updates: their slots, the tree over them, and where each party's are."""
+
+    slots: Sequence[Mapping[str, Any]]
+    tree: Tree
+    places: Mapping[str, Sequence[int]]
+
+    @staticmethod
+    def of(slots: Sequence[Mapping[str, Any]]) -> "Updates":
+        """Return the updates in these slots."""
+        tree, places = Tree(), defaultdict[str, list[int]](list)
+        for at, slot in enumerate(slots):
+            tree.add(slot_leaf(slot))
+            for party in slot["parties"]:
+                places[party].append(at)
+        return Updates(slots, tree, places)
+
+    def by(self, names: Collection[str]) -> list[int]:
+        """Return the places of these parties' updates."""
+        return [at for name in names for at in self.places.get(name, ())]
 
 
 @dataclass(eq=False)
@@ -48,8 +72,8 @@ class Recorder:
     witnesses: dict[str, bytes] = field(default_factory=dict)
     _hash: str = ""
     _rounds: dict[int, str] = field(default_factory=dict)  # what is in the record: round -> the model after it
-    _pending: list[tuple[Entry, Entry]] = field(default_factory=list)  # entries, and what opens them
-    _openings: dict[int, Entry] = field(default_factory=dict)  # of the last rounds, by place of the entry
+    _pending: list[tuple[Entry, Entry, Updates | None]] = field(default_factory=list)  # entries, what opens them
+    _updates: dict[int, Updates] = field(default_factory=dict)  # of the last rounds, by place of the entry
     _notes: dict[int, Checkpoint] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -96,18 +120,18 @@ class Recorder:
             return
         with self._lock:
             taken, self._pending = self._pending, []
-            at = len(self.record.entries)
-            self.record.open([opening for _, opening in taken if opening])
-            self._note(self.record.append([entry for entry, _ in taken]))
-            self._openings |= {at + place: opening for place, (_, opening) in enumerate(taken)}
-            self._openings = dict(list(self._openings.items())[-KEPT:])
+            at, found = len(self.record.entries), [updates for _, _, updates in taken]
+            self.record.open([opening for _, opening, _ in taken if opening])
+            self._note(self.record.append([entry for entry, _, _ in taken]))
+            self._updates |= {at + place: updates for place, updates in enumerate(found) if updates is not None}
+            self._updates = dict(list(self._updates.items())[-KEPT:])
         self.published()
 
     def end(self, status: str, model: str | None) -> None:
         """Write how the run ended, and the SHA-256 of its model file."""
         ended = {"kind": "end", "status": status, "model": model or "", "state": self._hash}
         if {**self.record.entries[-1], "prev": ""} != {**ended, "prev": ""}:
-            self._pending.append((ended, {}))
+            self._pending.append((ended, {}, None))
         self.flush()
 
     def close(self) -> None:
@@ -172,11 +196,12 @@ class Recorder:
         self._notes[note.size] = note
         self._notes = dict(sorted(self._notes.items())[-KEPT:])
 
-    def _round(self, state: State, before: str) -> tuple[Entry, Entry]:
+    def _round(self, state: State, before: str) -> tuple[Entry, Entry, Updates]:
         done, private = state.record, self.training.app.strategy.private
         assert done is not None, "a closed round has its record"
         rows = () if self.rows is None else self.rows(done.counted)
         slots = _slots(rows, len(self.training.federation.members()) if private else len(rows))
+        updates = Updates.of(slots)
         salt = urandom(16).hex()
         refused = sum(fault.phase == "policy" for fault in done.faults)
         counts = {"asked": len(done.cohort), "counted": len(done.counted), "faults": len(done.faults)}
@@ -186,53 +211,55 @@ class Recorder:
             "in": before,
             "out": self._hash,
             "cohort": sha256(canonical({"salt": salt, "cohort": list(done.cohort)})).hexdigest(),
-            "updates": _tree(slots).root().hex(),
+            "updates": updates.tree.root().hex(),
             "slots": len(slots),
             "counts": None if private else counts | {"refused": refused},
             "hidden": self.training.app.strategy.gather.hides,
             "epsilon": told(state.epsilon),
             "delta": state.delta,
         }
-        return entry, {"round": state.round, "salt": salt, "cohort": list(done.cohort), "slots": slots}
+        return entry, {"round": state.round, "salt": salt, "cohort": list(done.cohort), "slots": slots}, updates
 
     def _of(self, names: Collection[str], since: int, commitment: str) -> list[int]:
         """Return the places of a witness's own entries from `since` on, and of the newest round."""
         found = []
         for place in range(since, self.record.tree.size):
             entry, last = self.record.entries[place], place == self.record.tree.size - 1
-            slots = self._opening(place)["slots"] if entry.get("kind") == "round" else []
-            if last or entry.get("commitment") == commitment or any(_whose(slot, names) for slot in slots):
+            if last or entry.get("commitment") == commitment or self._of_round(place).by(names):
                 found.append(place)
         return found[-KEPT:]
 
-    def _opening(self, place: int) -> Entry:
+    def _of_round(self, place: int) -> Updates:
+        """Return the updates of the round in an entry; none for another entry. Earlier rounds are read again."""
         entry = self.record.entries[place]
-        if place not in self._openings:
-            known = lines_of(self.record.folder / OPENINGS)
-            fits = [each for each in known if _tree(each["slots"]).root().hex() == entry["updates"]]
-            self._openings[place] = next((each for each in fits if each["round"] == entry["round"]), {"slots": []})
-        return self._openings[place]
+        if entry.get("kind") != "round":
+            return Updates.of(())
+        if place not in self._updates:
+            known = [each for each in lines_of(self.record.folder / OPENINGS) if each["round"] == entry["round"]]
+            fits = (
+                updates
+                for updates in (Updates.of(each["slots"]) for each in known)
+                if updates.tree.root().hex() == entry["updates"]
+            )
+            self._updates[place] = next(fits, Updates.of(()))
+        return self._updates[place]
 
     def _proved(self, place: int, names: Collection[str]) -> dict[str, Any]:
-        entry, size = self.record.entries[place], self.record.tree.size
-        slots = self._opening(place)["slots"] if entry.get("kind") == "round" else []
-        branches = _tree(slots)
-        updates = [
-            {"slot": slot, "at": at, "proof": [each.hex() for each in branches.inclusion(at, len(slots))]}
-            for at, slot in enumerate(slots)
-            if _whose(slot, names)
+        entry, size, updates = self.record.entries[place], self.record.tree.size, self._of_round(place)
+        own = [
+            {
+                "slot": _told(updates.slots[at]),
+                "at": at,
+                "proof": [each.hex() for each in updates.tree.inclusion(at, len(updates.slots))],
+            }
+            for at in updates.by(names)
         ]
         return {
             "place": place,
             "entry": canonical(entry).decode(),
             "proof": [each.hex() for each in self.record.tree.inclusion(place, size)],
-            "updates": [{**each, "slot": _told(each["slot"])} for each in updates],
+            "updates": own,
         }
-
-
-def slot_hash(slot: Mapping[str, Any]) -> bytes:
-    """Return the leaf of an update in its round's tree: its salt, its dispatches and its body's SHA-256."""
-    return leaf_hash(canonical(_told(slot)))
 
 
 def _about(training: Training, first: State, run: str, digest: str) -> Entry:
@@ -252,28 +279,18 @@ def _about(training: Training, first: State, run: str, digest: str) -> Entry:
 
 def _slots(rows: Sequence[Accepted], size: int) -> list[Entry]:
     """Return a round's updates, each with a salt, and fillers up to `size`, in an order that tells nothing."""
+    salts = [urandom(16).hex() for _ in range(max(size, len(rows)))]
     slots: list[Entry] = [
-        {"numbers": list(row.numbers), "body": row.digest, "salt": urandom(16).hex(), "parties": list(row.parties)}
-        for row in rows
+        {"numbers": list(row.numbers), "body": row.digest, "salt": salt, "parties": list(row.parties)}
+        for row, salt in zip(rows, salts, strict=False)
     ]
-    slots += [{"numbers": [], "body": "", "salt": urandom(16).hex(), "parties": []} for _ in range(size - len(rows))]
+    slots += [{"numbers": [], "body": "", "salt": salt, "parties": []} for salt in salts[len(rows) :]]
     SystemRandom().shuffle(slots)
     return slots
 
 
-def _tree(slots: Sequence[Mapping[str, Any]]) -> Tree:
-    tree = Tree()
-    for slot in slots:
-        tree.add(slot_hash(slot))
-    return tree
-
-
 def _told(slot: Mapping[str, Any]) -> Entry:
     return {name: slot[name] for name in ("numbers", "body", "salt")}
-
-
-def _whose(slot: Mapping[str, Any], names: Collection[str]) -> bool:
-    return bool(set(slot["parties"]) & set(names))
 
 
 def _parsed(line: str) -> Signature | None:

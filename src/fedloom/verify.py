@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import ConfigError, FedloomError, RecordError
-from .record import slot_hash
+from .record import Updates
 from .recording import MODEL_FILE
 from .runtime.witness import FILE as SEEN
 from .store.chain import Chain, Entry, canonical
@@ -217,10 +217,7 @@ def _updates(reading: Reading) -> str:
 
 
 def _root(opening: Mapping[str, Any]) -> str:
-    tree = Tree()
-    for slot in opening["slots"]:
-        tree.add(slot_hash(slot))
-    return tree.root().hex()
+    return Updates.of(opening["slots"]).tree.root().hex()
 
 
 def _body(reading: Reading, slot: Mapping[str, Any]) -> bool:

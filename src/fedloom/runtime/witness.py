@@ -13,11 +13,10 @@ from typing import Any
 
 from ..core.errors import RecordError, WireError
 from ..core.layout import Vector
-from ..store.chain import canonical
 from ..store.checkpoint import Checkpoint, Key, Sign
 from ..store.files import read_json, write_json, write_whole
 from ..store.merkle import EMPTY, consistent, included, leaf_hash
-from ..store.record import vector_hash
+from ..store.record import slot_leaf, vector_hash
 from .identity import Peer, text_of
 
 FILE, PIN, EVIDENCE = "record.json", "log.json", "evidence.json"
@@ -167,7 +166,7 @@ class Witness:
             raise RecordError(f"entry {place} is not in the record that was signed.")
         found, updates = json.loads(text), _field(entry, "updates", list)
         for update in updates:
-            leaf, at = leaf_hash(canonical(_field(update, "slot", dict))), _field(update, "at", int)
+            leaf, at = slot_leaf(_field(update, "slot", dict)), _field(update, "at", int)
             root = bytes.fromhex(found["updates"])
             if not included(leaf, at, found["slots"], _hashes(update, "proof"), root):
                 raise RecordError(f"an update is not among those that entry {place} was signed with.")

@@ -111,10 +111,19 @@ def vector_hash(vector: Vector) -> str:
     """Return SHA-256 over a vector's type and values, hexadecimal.
 
     >>> vector_hash(np.zeros(2, np.float32))[:12]
-    'd1b84f6bd88c'
+    'cb0e762838e1'
     """
     plain = np.ascontiguousarray(vector, vector.dtype.newbyteorder("<"))
     return sha256(plain.dtype.str.encode() + plain.data).hexdigest()
+
+
+def slot_leaf(slot: Mapping[str, Any]) -> bytes:
+    """Return the leaf of an update in its round's tree, over its salt, its body's SHA-256 and its dispatches.
+
+    >>> slot_leaf({"salt": "00", "body": "ab", "numbers": [3, 4]}) == leaf_hash(b"00 ab 3 4")
+    True
+    """
+    return leaf_hash(" ".join((slot["salt"], slot["body"], *map(str, slot["numbers"]))).encode())
 
 
 def newest(folder: Path) -> Checkpoint | None:
