@@ -18,7 +18,7 @@ from fedloom.core.errors import RecordError, RunError
 from fedloom.core.parts import DpEvent
 from fedloom.core.task import Evaluate, Measure, Prepare, Train
 from fedloom.privacy.compose import composed
-from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, Account, Ledger, run_of, standings
+from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, TOGETHER, Account, Ledger, run_of, standings
 
 DELTA = 1e-5
 PRIVATE = fedloom.dp_fedavg(rate=0.5, noise_multiplier=4.0, delta=DELTA)
@@ -104,6 +104,8 @@ def test_without_a_budget_everything_is_written_down_and_nothing_refused(tmp_pat
 def test_who_adds_the_noise_is_told_apart():
     assert run_of(PRIVATE, run="r", app="a", name="n", rounds=1).noise == COORDINATOR
     assert run_of(fedloom.fedavg(), run="r", app="a", name="n", rounds=1).noise == ""
+    assert run_of(fedloom.dp_secagg_fedavg(), run="r", app="a", name="n", rounds=1).noise == TOGETHER
+    assert run_of(fedloom.local_dp_fedavg(), run="r", app="a", name="n", rounds=1).noise == SITE
     local = replace(fedloom.fedavg(), local=Noised(), weights=fedloom.Equal())
     found = run_of(local, run="r", app="a", name="n", rounds=1)
     assert (found.noise, found.mechanism.kind) == (SITE, "gaussian")

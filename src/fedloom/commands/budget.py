@@ -73,13 +73,15 @@ def _figures(run: "Spent") -> dict[str, Any]:
 
 def against(found: "Standing") -> str:
     """Return against whom the total holds: it is worth what the weakest of its promises is."""
-    from ..privacy.ledger import COORDINATOR
+    from ..privacy.ledger import COORDINATOR, TOGETHER
 
     noises = {run.noise for run in found.runs}
     if not noises or "" in noises:
         return "nobody: some of what was released is not differentially private" if noises else "everybody"
     if COORDINATOR in noises:
         return "whoever sees the shared models, if the coordinator adds the noise that it promises; not the coordinator"
+    if TOGETHER in noises:
+        return "whoever sees the sums, the coordinator too, if the masks hold and enough of the others add their share"
     return "whoever sees what this site sent, the coordinator among them"
 
 

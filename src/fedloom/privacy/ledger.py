@@ -25,6 +25,7 @@ from .examples import answer
 FILE, MARK = "ledger.jsonl", "ledger.json"
 TRAIN, EVALUATE, MEASURE = "train", "evaluate", "measure"
 COORDINATOR, SITE = "the coordinator, as it promises", "this site"
+TOGETHER = "this site and the others of a hidden sum, each its share"
 _RELEASES: dict[type, str] = {Train: TRAIN, Evaluate: EVALUATE, Measure: MEASURE}
 
 
@@ -35,7 +36,7 @@ class Run:
     Args:
         run: as the coordinator names it; app: digest; name: of the app.
         mechanism: what one answer to a training task releases, whoever knows that it was asked.
-        noise: who adds the noise: `COORDINATOR` or `SITE`; empty where none is claimed.
+        noise: who adds the noise: `COORDINATOR`, `SITE` or `TOGETHER`; empty where none is claimed.
         rounds: of the app.
     """
 
@@ -60,9 +61,15 @@ def run_of(strategy: Strategy, *, run: str, app: str, name: str, rounds: int, ex
     mechanism = strategy.mechanism if strategy.private else NOT_PRIVATE
     if strategy.examples.private:
         mechanism = answer(strategy.examples, examples)
-    central = any(stage.sums and stage.event().private for stage in strategy.stages)
-    noise = (COORDINATOR if central else SITE) if mechanism.private else ""
+    noise = _adds(strategy) if mechanism.private else ""
     return Run(run=run, app=app, name=name, mechanism=mechanism, noise=noise, rounds=rounds)
+
+
+def _adds(strategy: Strategy) -> str:
+    noisy = [stage for stage in strategy.stages if stage.event().private]
+    if any(stage.sums for stage in noisy):
+        return COORDINATOR
+    return TOGETHER if noisy and strategy.gather.hides else SITE
 
 
 @dataclass(eq=False)
