@@ -213,7 +213,10 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
     if relaying.names == "number" and isinstance(strategy.weights, Given):
         raise ConfigError("weights are given by name, and --names number hides names above; take --names pass.")
     if strategy.gather.hides:
-        raise ConfigError(f"{type(strategy.gather).__name__} does not pass relays yet; let the sites join above.")
+        raise ConfigError(
+            f"{type(strategy.gather).__name__} does not pass relays: the sum would be the relay's, not the one that "
+            "the sites have approved; let the sites join above."
+        )
     authority, own = Authority(relaying.home), Credentials(relaying.home)
     joining = Joining(name=relaying.name, home=relaying.home / ABOVE, server=relaying.server, token=relaying.token)
     with ExitStack() as held:

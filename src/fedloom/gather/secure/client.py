@@ -33,9 +33,9 @@ from ...core.update import Update
 from . import judge, masks, ring, shamir
 from .graph import Rule
 from .judge import near, require
-from .keys import TAG, digest, framed, fresh, public_of
+from .keys import TAG, digest, fresh, public_of
 from .pairs import Letters, Pairs, agreed
-from .session import Session, advertisement, context, graph_of, row, rows, survivors
+from .session import Session, advertisement, context, graph_of, named, row, rows, survivors
 
 SEALED = 2 * shamir.WIDTH + TAG  # bytes of two shares for one client
 Answer = HiddenReply | Reply
@@ -192,7 +192,7 @@ class Client:
 
 def _training(session: Session | Advertise) -> str:
     """Return a digest of what is trained, and by whom."""
-    return digest("training", session.content, framed(*session.asked)).hex()
+    return digest("training", session.content, named(session.asked)).hex()
 
 
 def _request(body: MaskedTask) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -94,15 +95,21 @@ def content_of(body: Train) -> str:
     return seen.hexdigest()
 
 
+@lru_cache(maxsize=16)
+def named(names: tuple[str, ...]) -> bytes:
+    """Return names as one text that has one reading; a sum's lists are the same for all of its clients."""
+    return framed(*names)
+
+
 def context(session: "Session | Advertise", rule: Rule) -> bytes:
     """Return the digest that every key and every signature of a session is bound to."""
     said = (session.session, session.round, session.content, *astuple(rule))
-    return digest("session", *said, framed(*session.asked))
+    return digest("session", *said, named(session.asked))
 
 
 def graph_of(session: Session, rule: Rule, bound: bytes) -> Graph:
     """Return who masks with whom: the order follows from everybody's keys, so nobody knows it before all are there."""
-    keys = framed(*session.roster, session.known.tobytes())
+    keys = framed(named(session.roster), session.known.tobytes())
     return Graph(session.asked, rule.neighbours, digest("graph", bound, keys))
 
 
@@ -113,5 +120,5 @@ def advertisement(bound: bytes, run: str, name: str, keys: bytes) -> bytes:
 
 def survivors(bound: bytes, run: str, session: Session) -> bytes:
     """Return what a client signs of who is in the sum: with the keys of all, so that it holds for this session only."""
-    roster = framed(*session.roster, session.known.tobytes())
-    return digest("confirm", bound, run, roster, framed(*session.peers), framed(*session.alive))
+    roster = framed(named(session.roster), session.known.tobytes())
+    return digest("confirm", bound, run, roster, named(session.peers), named(session.alive))
