@@ -12,7 +12,8 @@ class Strangers:
 
     Args:
         most: at a time.
-        from_one: of those, from one address; in IPv6 from one network of 64 bits, which is what one house is given.
+        from_one: of those, from one address, which a house with many sites may share; in IPv6 from one network of 64
+            bits, which is what one house is given.
 
     >>> places = Strangers(most=3, from_one=2)
     >>> [places.enter("192.0.2.1") for _ in range(3)]
@@ -22,7 +23,7 @@ class Strangers:
     """
 
     most: int = 64
-    from_one: int = 16
+    from_one: int = 32
     _here: "Counter[str]" = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
 
