@@ -275,7 +275,9 @@ def main() -> None:
             for kind, said, python in () if asked.alone else references(asked.grpc):
                 rows[said] = reference(kind, python, Path(name), size, asked.sites, asked.rounds)
             if asked.peers and not asked.alone:
-                rows["Flower, no TLS"] = flower(asked.peers, Path(name), size, asked.sites, min(asked.rounds, PEER_ROUNDS))
+                rows["Flower, no TLS"] = flower(
+                    asked.peers, Path(name), size, asked.sites, min(asked.rounds, PEER_ROUNDS)
+                )
         for said, measured in rows.items():
             print(measured.row(mb, said, 2 * asked.sites * size), flush=True)
 
