@@ -106,6 +106,11 @@ def audit(
     """
     if canaries < FEWEST:
         raise ConfigError(f"an audit needs {FEWEST} canaries or more to prove anything, got {canaries}.")
+    if app.strategy.examples.private:
+        raise ConfigError(
+            "canaries are whole clients, and this app protects single examples, of which an audit proves nothing; "
+            "audit one with dp_fedavg."
+        )
     rounds = app.rounds if rounds is None else rounds
     if rounds < 1 or not 0 < confidence < 1:
         raise ConfigError(

@@ -380,6 +380,7 @@ def _reopened(run: str, out: Path, *, ended: bool = False) -> Recording:
 
 _MORE = (
     ("calibrate", "calibrate"),
+    ("curve", "curve"),
     ("audit", "audit"),
     ("provision", "provision"),
     ("approve", "approve"),

@@ -10,7 +10,14 @@ from apps import needs_data
 pytestmark = [pytest.mark.slow, needs_data]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHORT = {"against_the_coordinator.toml": 1, "five_keys.toml": 1, "mnist.py": 1, "churn.toml": 2}
+SHORT = {
+    "against_the_coordinator.toml": 1,
+    "five_keys.toml": 1,
+    "mnist.py": 1,
+    "churn.toml": 2,
+    "mnist_private.toml": 1,
+    "xrays_private.py": 1,
+}
 
 
 @pytest.fixture(autouse=True)
