@@ -45,12 +45,14 @@ def curve(
         app, stop=Stop(watch=app.stop.watch or next(iter(app.stop.target), None)), evaluate_every=app.rounds
     )
     points: list[Point] = []
+    known: dict[tuple[int, ...], float] = {}
     figure = measured_on = ""
     for budget in sorted(set(budgets)):
         found, spent, noise = [], 0.0, 0.0
+        known.clear()
         for seed in range(app.seed, app.seed + seeds):
             tick(f"ε = {budget:g}, seed {seed}")
-            made, noise = noised(replace(watched, seed=seed), budget)
+            made, noise = noised(replace(watched, seed=seed), budget, known)
             *_, last = made.run(engine=engine)
             assert last.metrics is not None, "the last round is evaluated"
             seen = last.metrics.view()
@@ -70,13 +72,19 @@ def curve(
     )
 
 
-def noised(app: App, budget: float) -> tuple[App, float]:
-    """Return the app with the noise that keeps all its rounds within a budget, and the noise multiplier."""
+def noised(app: App, budget: float, known: dict[tuple[int, ...], float] | None = None) -> tuple[App, float]:
+    """Return the app with the noise that keeps all its rounds within a budget, and the noise multiplier.
+
+    `known` keeps what was found, by how many examples each member has.
+    """
     strategy = app.strategy
     if math.isinf(budget):
         return replace(app, strategy=_with(strategy, NONE, seeded=True)), 0.0
     members = simulate(app).federation.members()
-    noise = _found(strategy, budget, app.rounds, members)
+    sizes, known = tuple(sorted(member.examples for member in members)), {} if known is None else known
+    if sizes not in known:
+        known[sizes] = _found(strategy, budget, app.rounds, members)
+    noise = known[sizes]
     return replace(app, strategy=_with(strategy, noise, seeded=False)), noise
 
 
