@@ -155,7 +155,7 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
 @cli.command()
 def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
     """Show a run: how it stands, its rounds, its faults; the report shows its sites."""
-    from .report.tables import fault_lines, rounds_table
+    from .report.tables import fault_lines, privacy_lines, rounds_table
     from .store.runs import listed, opened
 
     folder, journal = opened(out, run)
@@ -171,7 +171,7 @@ def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
     told = escape(f"{row.name}: {row.status}{', ' if row.reason else ''}{row.reason}")
     out_console.print(f"[bold]{escape(row.run)}[/]  {told}", highlight=False)
     out_console.print(rounds_table(rounds))
-    for line in fault_lines(rounds):
+    for line in (*privacy_lines(rounds), *fault_lines(rounds)):
         out_console.print(line)
     if (folder / "record").is_dir():
         say(f"`fedloom verify {row.run}{'' if out == RUNS else f' --out {out}'}` checks the signed record")

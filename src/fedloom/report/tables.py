@@ -83,6 +83,20 @@ def rounds_table(rounds: Rounds) -> Table:
     return table
 
 
+def privacy_lines(rounds: Rounds) -> list[Text]:
+    """Return what the rounds have spent in privacy, as a line; nothing where nothing is claimed.
+
+    >>> print(privacy_lines([{"round": 5, "epsilon": 1.5, "delta": 1e-3, "epsilons": {"oslo": 1.5, "bonn": 1.25}}])[0])
+    ε = 1.5 at δ = 0.001 after round 5; by site: oslo 1.5, bonn 1.25
+    """
+    last = rounds[-1] if rounds else {}
+    if "delta" not in last:
+        return []
+    sites = ", ".join(f"{plain(site)} {epsilon:.4g}" for site, epsilon in (last.get("epsilons") or {}).items())
+    told = f"ε = {last['epsilon']:.4g} at δ = {last['delta']:g} after round {last['round']}"
+    return [Text(f"{told}; by site: {sites}" if sites else told)]
+
+
 def fault_lines(rounds: Rounds) -> list[Text]:
     """Return a line per fault.
 
