@@ -3,7 +3,7 @@
 scikit-learn's 1,797 digits of 8 x 8 pixels, a softmax regression, 20 clients, all of them in every round. Under a
 backdoor the second number is the part of other classes' stamped test digits that are called the target.
 
-    python benchmarks/robust.py [--rounds 15] [--seeds 1] [--attacks sign_flip,backdoor]
+    python benchmarks/robust.py [--rounds 15] [--seeds 1] [--attacks noise,backdoor] [--rules krum] [--divided iid]
 """
 
 import argparse
@@ -88,12 +88,14 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--attacks", default=",".join(ATTACKS))
+    parser.add_argument("--rules", default="", help="only rules whose name has this in it")
+    parser.add_argument("--divided", default="", help="only divisions whose name has this in it")
     given = parser.parse_args()
     names = given.attacks.split(",")
-    for divided in DIVIDED:
+    for divided in (one for one in DIVIDED if given.divided.lower() in one.lower()):
         print(f"\n{divided}; each cell: 10 / 20 / 30 % of the clients are hostile\n")
         print("| rule | nobody | " + " | ".join(names) + " |")
         print("|---" * (len(names) + 2) + "|")
-        for rule in RULES:
+        for rule in (one for one in RULES if given.rules.lower() in one.lower()):
             row = [" / ".join(cells(rule, divided, attack, given.rounds, given.seeds)) for attack in (None, *names)]
             print(f"| {rule} | " + " | ".join(row) + " |", flush=True)
