@@ -9,8 +9,8 @@ import pytest
 import fedloom
 from fedloom import GaussianNoise, Poisson
 from fedloom.auditing import audit
+from fedloom.core import draws
 from fedloom.core.errors import ConfigError
-from fedloom.stages import draws
 
 WIDE = 500  # parameters, and canaries in a run
 
@@ -156,6 +156,15 @@ def test_what_proves_nothing_is_refused(changes, said):
         audit(app(), **{"canaries": 40, "rounds": 1} | changes)
     with pytest.raises(ConfigError, match="an audit counts rounds"):
         audit(app(fedloom.fedbuff()))
+
+
+def test_what_canaries_cannot_hear_is_refused():
+    examples = fedloom.dp_sgd_fedavg(lot=0.5, clip=1.0, noise_multiplier=1.0, delta=1e-3)
+    with pytest.raises(ConfigError, match="canaries are clients, and DpSgd protects single examples"):
+        audit(app(examples))
+    local = fedloom.LocalGaussianNoise(clip=0.5, noise_multiplier=1.0, delta=1e-5)
+    with pytest.raises(ConfigError, match="what 'local gaussian' noise leaves of a canary is not known here"):
+        audit(app(replace(EVERYONE, stages=(local,))))
 
 
 TOML = """

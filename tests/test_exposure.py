@@ -70,7 +70,7 @@ def test_all_of_it_is_told_and_drawn(tmp_path, command):
     assert "likeness of a recovered image" in lines(told)[-1]
     bare = section(json.loads(json.dumps(expose(app(fedloom.fedavg()), canaries=40, shadows=0).figures())))
     assert bare.lines[0].private == "–"
-    assert "claims no differential privacy" in bare.says
+    assert "claims no differential privacy of clients" in bare.says
 
 
 TOML = """

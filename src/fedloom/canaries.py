@@ -24,7 +24,7 @@ from .local.canary import Canary
 from .optimize import Step
 from .privacy import gate
 from .privacy.audit import Coins, Scores
-from .privacy.scores import Mechanism
+from .privacy.scores import KINDS, Mechanism
 from .runtime.inprocess import InProcess
 from .runtime.trainer import Trainer
 from .schedule import Sync
@@ -58,6 +58,7 @@ class Cage:
         """Return it for so many canaries: as many members as the app has, or as canaries where their number is free."""
         if not isinstance(app.strategy.schedule, Sync):
             raise ConfigError("an audit counts rounds; take schedule=Sync().")
+        _heard(app.strategy)
         strategy = replace(app.strategy, gather=Plain(), optimizer=Step(1.0), weights=Equal())
         data = app.data
         size = len(holdings(data.source.read(), data.partition, data.holdout, stream(app.seed, "partition")))
@@ -125,6 +126,23 @@ class Cage:
         expected, record = getattr(self.strategy.aggregate, "expected", None), state.record
         counted = len(record.counted) if record is not None else 0
         return (counted if expected is None else expected * self.terms.total.cohort) / self._clip(before)
+
+
+def _heard(strategy: Strategy) -> None:
+    """Refuse what canaries cannot hear: a bound that finds nothing must not look like an audit."""
+    if strategy.examples.private:
+        raise ConfigError(
+            f"canaries are clients, and {type(strategy.local).__name__} protects single examples, which is not audited "
+            f"so; `fedloom audit RUN --report` infers members there."
+        )
+    event = strategy.event
+    while event.inner:
+        event = event.inner[0]
+    if event.private and event.kind not in KINDS:
+        raise ConfigError(
+            f"what {event.kind!r} noise leaves of a canary is not known here; GaussianNoise, AdaptiveNoise and "
+            f"LaplaceNoise can be audited."
+        )
 
 
 @dataclass(frozen=True, eq=False)

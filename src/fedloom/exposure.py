@@ -83,11 +83,13 @@ def expose(
 ) -> Exposure:
     """Attack an app: canary clients, membership inference with so many shadow models (0: none), gradient inversion."""
     bare = stripped(app)
-    variants = {"bare": bare} | ({"private": app} if app.strategy.private else {})
+    claims = app.strategy.private or app.strategy.examples.private
+    variants = {"bare": bare} | ({"private": app} if claims else {})
     audits, inferred = {}, {}
     for name, variant in variants.items():
         tick(f"canaries, {name}")
-        audits[name] = audit(variant, canaries=canaries, seed=seed)
+        if not variant.strategy.examples.private:
+            audits[name] = audit(variant, canaries=canaries, seed=seed)
         if shadows:
             inferred[name] = _members(variant, shadows, seed, tick)
     tick("gradient inversion")

@@ -9,6 +9,7 @@ from ..core.parts import DpEvent
 from ..core.rng import Streams
 from .audit import FALSE, Scores
 
+KINDS = ("gaussian", "laplace")  # of noise that is drawn anew for each round and coordinate
 DRAWS = 20_000  # of declared scores, from which thresholds follow before any canary is heard
 
 

@@ -84,7 +84,8 @@ def _says(found: Found) -> str:
     own = found["private"]
     if own is None:
         return (
-            "This app claims no differential privacy: whoever has its models may find traces of single clients in them."
+            "This app claims no differential privacy of clients: whoever has its models may find traces of single "
+            "clients in them."
         )
     if own["broken"]:
         return f"BROKEN: canaries prove a loss of ε = {own['bound']:.2f}, above the {own['epsilon']:.2f} accounted for."
