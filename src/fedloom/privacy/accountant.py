@@ -389,6 +389,7 @@ def _library() -> Any:
     return dp_accounting
 
 
+@cache
 def _version() -> str:
     from importlib.metadata import version
 
