@@ -46,3 +46,37 @@ def test_what_means_nothing_is_refused(fedloom, words, text):
     said = fedloom("calibrate", "--epsilon", 2, "--delta", 0.5, "--rounds", 10, *words)
     assert said.code == 2
     assert text in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "z", "parts"),
+    [
+        (("--mechanism", "local"), 3.731, ("any two reports of one client", "everybody")),
+        (("--mechanism", "skellam", "--survivors", 70), 4.0, ("the coordinator too", "70 honest clients")),
+        (("--mechanism", "tree", "--every", 4), 6.462, ("in one of any 4 rounds in a row", "nodes of a tree of 4")),
+        (("--mechanism", "bands", "--every", 4, "--bands", 1), 3.731, ("correlated over 1 rounds",)),
+        (("--every", 4), 3.731, ("in one of any 4 rounds in a row", "not the coordinator")),
+    ],
+)
+def test_other_mechanisms_and_what_each_assumes(fedloom, words, z, parts):
+    """One part at epsilon 1, delta 1e-5: 3.730632 by Balle and Wang, ICML 2018; root 3 of it on a tree of 4 rounds."""
+    said = fedloom("calibrate", "--epsilon", 1, "--delta", "1e-5", "--rounds", 1, *words, "--json")
+    assert said.code == 0, said.err
+    (told,) = said.events
+    assert told["noise_multiplier"] == pytest.approx(z, rel=0.05 if "skellam" in words else 2e-4)
+    assert told["guarantee"]["epsilon"] <= 1.0
+    assert all(part in " ".join(map(str, told["guarantee"].values())) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--mechanism", "skellam", "--rate", 0.1), "sampling amplifies nothing for skellam; leave --rate out"),
+        (("--mechanism", "local", "--every", 3), "--every is for gaussian, tree and bands, and without --rate"),
+        (("--every", 3, "--rate", 0.1), "--every is for gaussian, tree and bands, and without --rate"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(fedloom, words, text):
+    said = fedloom("calibrate", "--epsilon", 2, "--delta", "1e-5", "--rounds", 10, *words)
+    assert said.code == 2
+    assert text in " ".join(said.err.split())

@@ -167,6 +167,37 @@ def test_accountants_that_disagree_are_told_of(monkeypatch, wrong):
     assert f"{wrong:.4g} by RDP" in warning
 
 
+@pytest.mark.parametrize("kind", ["sampled with replacement", "shuffled", "gdp-clt", "cyclic"])
+def test_a_description_that_is_not_known_is_refused_and_says_what_is(kind):
+    with pytest.raises(StrategyError, match=f"the accountant does not know what '{kind}' costs; take GaussianNoise"):
+        spent(DpEvent(kind, {"rate": 0.1, "noise_multiplier": 1.0}, (NOISE,)), 1, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        DpEvent("tree", {"noise_multiplier": 2.0, "rounds": 4}),
+        DpEvent("bands", {"noise_multiplier": 2.0, "bands": 2, "every": 1}),
+    ],
+    ids=lambda event: event.kind,
+)
+def test_samples_of_correlated_noise_are_refused(inner):
+    for select in (Poisson(0.1), Poisson(0.1, cap=3), Uniform(clients=3)):
+        with pytest.raises(StrategyError, match="sampl"):
+            spent(select.event(inner), 1, 1e-5, 100)
+
+
+def test_what_is_kept_for_all_rounds_gives_what_the_accountant_gives():
+    for event, relation in (
+        (translated(Poisson(0.2).event(NOISE)).rdp, dp.NeighboringRelation.REPLACE_SPECIAL),
+        (translated(Uniform(clients=5).event(NOISE), 50).rdp, dp.NeighboringRelation.REPLACE_ONE),
+    ):
+        for rounds in (1, 7):
+            fresh = RdpAccountant(neighboring_relation=relation).compose(event, rounds).get_epsilon(1e-5)
+            replaced = relation is dp.NeighboringRelation.REPLACE_ONE
+            assert accountant.rdp_epsilon(event, rounds, 1e-5, replace=replaced) == pytest.approx(fresh, rel=1e-12)
+
+
 def test_sampling_with_replacement_is_known_to_neither_accountant():
     event = dp.SampledWithReplacementDpEvent(100, 10, dp.GaussianDpEvent(1.0))
     assert not PLDAccountant().supports(event)

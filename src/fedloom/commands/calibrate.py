@@ -1,6 +1,8 @@
 """`fedloom calibrate`: how much noise a privacy budget needs."""
 
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +12,63 @@ from rich.table import Table
 from ..core.errors import ConfigError
 from ..core.parts import DpEvent
 from ..privacy.accountant import Guarantee, checked_delta, spent
-from ..privacy.calibrate import noise_multiplier
-from ..select import Everyone, Poisson
+from ..privacy.calibrate import least, noise_multiplier
+from ..select import Cyclic, Everyone, Poisson
 from .told import out_console, say
 
 SCALES = (0.75, 1.0, 1.5, 2.0, 3.0)  # of the noise, in the table; much less takes long
+
+
+class Mechanism(StrEnum):
+    """What adds the noise."""
+
+    gaussian = "gaussian"
+    skellam = "skellam"
+    local = "local"
+    tree = "tree"
+    bands = "bands"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What noise is to be found, and for whom.
+
+    Args:
+        mechanism: what adds it; select: who takes part, where that is not in turn.
+        every: each client in one of so many rounds; bands: of correlated noise; survivors: of hidden sums.
+    """
+
+    mechanism: Mechanism
+    select: Everyone | Poisson
+    every: int
+    bands: int
+    survivors: int
+
+    def __post_init__(self) -> None:
+        if self.mechanism is not Mechanism.gaussian and isinstance(self.select, Poisson):
+            raise ConfigError(f"sampling amplifies nothing for {self.mechanism}; leave --rate out.")
+        if self.every != 1 and (isinstance(self.select, Poisson) or self.mechanism in ("skellam", "local")):
+            raise ConfigError("--every is for gaussian, tree and bands, and without --rate.")
+
+    def event(self, z: float) -> DpEvent:
+        """Return what a round releases with that noise multiplier, as the strategy's parts describe it."""
+        values = {"noise_multiplier": z}
+        turns = Cyclic(self.every)
+        match self.mechanism:
+            case Mechanism.skellam:
+                return DpEvent("skellam", {**values, "survivors": self.survivors, "steps": 2.0**16})
+            case Mechanism.local:
+                return DpEvent("local gaussian", values)
+            case Mechanism.tree:
+                return turns.event(DpEvent("tree", {**values, "rounds": self.every}))
+            case Mechanism.bands:
+                return turns.event(DpEvent("bands", {**values, "every": self.every, "bands": self.bands}))
+        return (self.select if self.every == 1 else turns).event(DpEvent("gaussian", values))
+
+    def deviation(self, clients: int) -> float:
+        """Return the deviation of fresh noise on the mean of a round, for a multiplier and a clip of one."""
+        share = self.select.rate if isinstance(self.select, Poisson) else 1 / self.every
+        return float(2 / clients**0.5 if self.mechanism is Mechanism.local else 1 / (clients * share))
 
 
 def command(
@@ -26,6 +80,16 @@ def command(
     ] = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="All clients take part in every round.")] = False,
     clients: Annotated[int | None, typer.Option(help="How many there are: checks delta, tells the noise.")] = None,
+    mechanism: Annotated[
+        Mechanism,
+        typer.Option(
+            help="Who adds which noise: the coordinator (gaussian; tree and bands take parts of it back in later "
+            "rounds), clients together, hidden (skellam), each client by itself (local)."
+        ),
+    ] = Mechanism.gaussian,
+    every: Annotated[int, typer.Option(help="Each client takes part in one of so many rounds (Cyclic).")] = 1,
+    bands: Annotated[int, typer.Option(help="Of bands: how many rounds' noise is mixed.")] = 8,
+    survivors: Annotated[int, typer.Option(help="Of skellam: the fewest honest clients in a sum.")] = 3,
     clip: Annotated[float, typer.Option(help="With --clients: the limit of a client's delta.")] = 1.0,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
@@ -33,15 +97,19 @@ def command(
     if everyone and rate is not None:
         raise ConfigError("give one of --rate and --everyone.")
     checked_delta(delta, clients)
-    select = Everyone() if rate is None else Poisson(rate)
-    z = noise_multiplier(epsilon, delta, rounds, sampled=select.event)
+    how = Noise(mechanism, Everyone() if rate is None else Poisson(rate), every, bands, survivors)
+    sampled = mechanism is Mechanism.gaussian and every == 1
+    z = (
+        noise_multiplier(epsilon, delta, rounds, sampled=how.select.event)
+        if sampled
+        else least(epsilon, delta, rounds, how.event)
+    )
 
     def cost(multiplier: float) -> Guarantee:
-        event = DpEvent("gaussian", {"noise_multiplier": multiplier, "delta": delta})
-        return spent(select.event(event), rounds, delta, clients)
+        return spent(how.event(multiplier), rounds, delta, clients)
 
     found, others = cost(z), [(scale * z, cost(scale * z)) for scale in SCALES]
-    noise = None if clients is None else clip / (clients * (rate or 1.0))  # of the mean, for a multiplier of one
+    noise = None if clients is None else clip * how.deviation(clients)
     if json_:
         rows: list[dict[str, Any]] = [{"noise_multiplier": m, "epsilon": c.epsilon} for m, c in others]
         said = {"noise_multiplier": z, "budget": epsilon, "noise_of_mean": noise and z * noise}
@@ -55,9 +123,9 @@ def command(
 def _tell(found: Guarantee, budget: float) -> None:
     say(f"keeps {found.rounds} rounds within ε = {budget:g} at δ = {found.delta:g}.")
     say(f"Who is told apart: {found.adjacency}. Unit: {found.unit}.")
-    secret = "" if "everyone" in found.sampling else "; nobody but the coordinator may know who was drawn"
+    secret = "; nobody but the coordinator may know who was drawn" if "sampling" in found.sampling else ""
     say(f"Who takes part: {found.sampling}{secret}.")
-    say(f"Released: {found.covers}; the noise is added once to the sum, in standard deviations of the clip.")
+    say(f"Released: {found.covers}. Noise: {found.mechanism}, relative to the sensitivity.")
     say(f"Against: {found.against}.")
     check = "" if found.cross_check is None else f"; by RDP it would be {found.cross_check:.3f}"
     say(f"ε = {found.epsilon:.4f} by {found.accountant}{check}.")

@@ -230,7 +230,7 @@ def _spaced(every: int, inner: DpEvent) -> Translated:
     if inner.kind == "bands":
         own = Bands(inner.values["noise_multiplier"], int(inner.values["bands"]), needed)
         return replace(found, own=own, sampling=f"each client {_apart(every)}")
-    if found.single is None or inner.kind in LOCAL:
+    if inner.kind not in ("gaussian", "laplace", "tree"):
         raise StrategyError(f"{found.mechanism}: it is accounted for everyone in every round; take Everyone().")
     return replace(found, every=every, sampling=f"each client {_apart(every)}")
 
@@ -246,6 +246,8 @@ def _poisson(dp: Any, rate: float, cap: float | None, inner: DpEvent, members: i
         )
     if inner.inner:
         raise StrategyError("a sample of a sample is not accounted; select once.")
+    if inner.kind not in ("gaussian", "laplace"):
+        raise StrategyError(f"{mechanism.mechanism}: it is not accounted for samples; take Cyclic(every=…) to select.")
     if cap is None:
         single = dp.PoissonSampledDpEvent(rate, mechanism.single)
         rdp = single if inner.kind == "gaussian" else None
@@ -287,12 +289,19 @@ def _positive(z: float) -> float:
 @cache
 def _both(found: Translated, rounds: int, delta: float) -> tuple[float, float | None]:
     """Return the epsilon that is shown, and the other accountant's."""
+    if found.own is not None or found.single is None:
+        return shown(found, rounds, delta), None
+    return shown(found, rounds, delta), found.rdp and rdp_epsilon(found.rdp, -(-rounds // found.every), delta)
+
+
+def shown(found: Translated, rounds: int, delta: float) -> float:
+    """Return epsilon of so many rounds by the accountant whose number is shown."""
     if found.own is not None:
-        return float(found.own.epsilon(rounds, delta)), None
-    rounds = -(-rounds // found.every)
+        return float(found.own.epsilon(rounds, delta))
+    times = -(-rounds // found.every)
     if found.single is None:
-        return rdp_epsilon(found.rdp, rounds, delta, replace=True), None
-    return pld_epsilon(found.single, rounds, delta), found.rdp and rdp_epsilon(found.rdp, rounds, delta)
+        return rdp_epsilon(found.rdp, times, delta, replace=True)
+    return pld_epsilon(found.single, times, delta)
 
 
 def pld_epsilon(single: Any, rounds: int, delta: float) -> float:
@@ -350,12 +359,23 @@ def losses(single: Any, interval: float = 1e-4) -> Any:
 
 def rdp_epsilon(single: Any, rounds: int, delta: float, *, replace: bool = False) -> float:
     """Return epsilon by Rényi differential privacy, of a dp-accounting event composed so often."""
+    from dp_accounting.rdp import compute_epsilon
+
+    orders, curve = _curve(single, replace)
+    with _quiet():
+        return float(compute_epsilon(orders, rounds * curve, delta)[0])
+
+
+@lru_cache(64)
+def _curve(single: Any, replaced: bool) -> tuple[Any, Any]:
+    """Return orders, and one release's divergences: they add up, so they are kept for all rounds."""
     from dp_accounting.rdp import RdpAccountant
 
     relations = _library().NeighboringRelation
-    accountant = RdpAccountant(neighboring_relation=relations.REPLACE_ONE if replace else relations.REPLACE_SPECIAL)
+    accountant = RdpAccountant(neighboring_relation=relations.REPLACE_ONE if replaced else relations.REPLACE_SPECIAL)
     with _quiet():
-        return float(accountant.compose(single, rounds).get_epsilon(delta))
+        accountant.compose(single)
+    return accountant._orders, accountant._rdp
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ..core.errors import ConfigError
 from ..core.parts import DpEvent
-from .accountant import pld_epsilon, rdp_epsilon, spent, translated
+from .accountant import pld_epsilon, rdp_epsilon, shown, spent, translated
 
 STEPS = 1000  # of a noise multiplier of one: three digits are told, and the third is not rounded down
 LEAST, MOST = 10, 10**8  # steps that are searched
@@ -26,10 +26,7 @@ def noise_multiplier(
     >>> noise_multiplier(2.0, 1e-3, 10)
     4.571
     """
-    if not 0 < epsilon < math.inf:
-        raise ConfigError(f"epsilon must be above 0 and finite, got {epsilon}.")
-    if rounds < 1:
-        raise ConfigError(f"rounds must be at least 1, got {rounds}.")
+    _check(epsilon, rounds)
 
     def event(z: float) -> DpEvent:
         return sampled(DpEvent("gaussian", {"noise_multiplier": z}))
@@ -46,6 +43,26 @@ def noise_multiplier(
     while low > LEAST and keeps(low / STEPS):
         high, low = low, low * 4 // 5
     return _smallest(keeps, low, high) / STEPS
+
+
+def least(epsilon: float, delta: float, rounds: int, event: Callable[[float], DpEvent]) -> float:
+    """Return the smallest noise multiplier, to 10^-3, of noise that is described by `event`: multiplier -> a round's.
+
+    For what is quickly accounted: shares of clients, local noise, trees and bands.
+
+    >>> least(1.0, 1e-5, 1, lambda z: DpEvent("local gaussian", {"noise_multiplier": z}))
+    3.731
+    """
+    _check(epsilon, rounds)
+    spent(event(1.0), 0, delta)  # refuses what cannot be accounted before a search begins
+    return _smallest(lambda z: shown(translated(event(z)), rounds, delta) <= epsilon, LEAST, MOST) / STEPS
+
+
+def _check(epsilon: float, rounds: int) -> None:
+    if not 0 < epsilon < math.inf:
+        raise ConfigError(f"epsilon must be above 0 and finite, got {epsilon}.")
+    if rounds < 1:
+        raise ConfigError(f"rounds must be at least 1, got {rounds}.")
 
 
 def _smallest(enough: Callable[[float], bool], low: int, high: int) -> int:
