@@ -48,6 +48,7 @@ def test_what_means_nothing_is_refused(fedloom, words, text):
     assert text in said.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "z", "parts"),
     [

@@ -212,7 +212,7 @@ def test_without_the_library_the_message_names_the_pip_line(monkeypatch):
 
 def test_the_two_parts_of_adaptive_clipping_cost_what_one_does():
     """Andrew et al., NeurIPS 2021, theorem 1: z = 1 is z_Δ = 1.005038 on the deltas and 5 on the bit, by RDP."""
-    split = dp.ComposedDpEvent([dp.GaussianDpEvent((1 - 0.01) ** -0.5), dp.GaussianDpEvent(2 * 5.0)])
+    split = dp.ComposedDpEvent((dp.GaussianDpEvent((1 - 0.01) ** -0.5), dp.GaussianDpEvent(2 * 5.0)))
     sampled = dp.PoissonSampledDpEvent(0.1, split)
     one = dp.PoissonSampledDpEvent(0.1, dp.GaussianDpEvent(1.0))
     assert accountant.rdp_epsilon(sampled, 1, 1e-5) == pytest.approx(accountant.rdp_epsilon(one, 1, 1e-5), rel=1e-9)
