@@ -166,6 +166,7 @@ class Recorder:
             return {
                 "note": note.text(),
                 "seen": "" if seen is None else seen.text(),
+                "agrees": [] if seen is None else [each.hex() for each in tree.consistency(seen.size, note.size)],
                 "since": since,
                 "consistency": [each.hex() for each in tree.consistency(since, note.size)],
                 "entries": [self._proved(place, names) for place in self._of(names, since, commitment)],

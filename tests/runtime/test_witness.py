@@ -205,7 +205,7 @@ def test_an_answer_that_never_will_be_counted_is_not_missed(there, tmp_path):
         (lambda shown: shown["entries"][0].update(entry="{}"), "entry 2 is not in the record that was signed"),
         (lambda shown: shown["entries"][0].update(place=0), "entry 0 is not in the record"),
         (lambda shown: shown["entries"][0]["updates"][0]["slot"].update(body="b"), "an update is not among those"),
-        (lambda shown: shown.update(since=9), "go on from size 9, which this site has not seen"),
+        (lambda shown: shown.update(since=9), "go on from size 9, and this site has seen 2"),
         (lambda shown: shown.update(note=shown["note"].replace("\n3\n", "\n4\n")), "that is not its own"),
     ],
 )
@@ -256,6 +256,108 @@ def test_a_signature_under_another_view_does_not_pass_for_one_under_this(tmp_pat
     mine.recorder._notes[mine.recorder.record.note.size] = mine.recorder.record.note
     mine.close({"south": "x"}, 3.0)
     refused(north, mine.shows("north", north.seen.size), "bears a signature in the name of .* that is not its own")
+
+
+def test_a_fork_behind_an_older_checkpoint_than_the_last_is_refused(there, tmp_path):
+    """Both worlds begin with what north saw first; one goes on otherwise behind it."""
+    one, other = witness(tmp_path / "north"), Coordinator(tmp_path / "forked")
+    for each in (there, other):
+        each.recorder.introduced("north", public(11), "data 11")
+    first = there.shows("north", 0)
+    one.hear(first, peer())
+    there.close({"south": "x"})
+    one.hear(there.shows("north", 2), peer())
+    other.close({"south": "y"}, 1.0)
+    other.close({"south": "z"}, 1.0)
+    assert (one.seen.size, other.recorder.record.note.size) == (3, 4)
+    refused(one, other.shows("north", 2), "is shown to go on from size 2, and this site has seen 3")
+
+
+def test_what_it_has_seen_already_may_be_shown_again_and_counts_nothing(there, tmp_path):
+    one = witness(tmp_path / "north", others=[public(12)], least=1)
+    one.answered(77, 1, there.models[0].vector, "mine")
+    one.settled([77], [])
+    meet(there, one, "north")
+    kept = one.seen.owed["77"][4], one.seen.alone
+    for _ in range(5):
+        one.hear(there.shows("north", 0), peer())
+    assert (one.seen.owed["77"][4], one.seen.alone) == kept
+
+
+def insisting(there, folder):
+    """A witness that insists on south, who has signed all that there is."""
+    north, south = witness(folder / "north", others=[public(12)], least=1), witness(folder / "south", 12)
+    meet(there, north, "north")
+    meet(there, south, "south", 12)
+    there.close({"south": "x"})
+    meet(there, north, "north")
+    meet(there, south, "south", 12)
+    return north
+
+
+@pytest.mark.parametrize("stale", ["nothing", "an old one"])
+def test_a_coordinator_that_shows_no_new_cosignature_of_others_is_left(there, tmp_path, stale):
+    north = insisting(there, tmp_path)
+    there.close({"south": "x"})
+    old = there.shows("north", north.seen.size)["seen"]
+    assert Checkpoint.of(old).signed_by(Key.witness(public(12)))
+    north.hear(there.shows("north", north.seen.size), peer())
+    for left in (True, True, False):
+        there.close({"south": "x"})
+        shown = there.shows("north", north.seen.size)
+        shown["seen"] = "" if stale == "nothing" else old
+        shown["agrees"] = [
+            each.hex()
+            for each in there.recorder.record.tree.consistency(
+                Checkpoint.of(old).size, there.recorder.record.tree.size
+            )
+        ]
+        if left:
+            north.hear(shown, peer())
+    refused(north, shown, "0 other sites that this one knows have co-signed the record")
+
+
+def test_others_who_signed_a_size_that_this_site_never_saw_are_compared_too(tmp_path):
+    """North sees sizes 2 and 4 of one world; south has signed 3 of another, of which north knows no root."""
+    mine, theirs = Coordinator(tmp_path / "one"), Coordinator(tmp_path / "two")
+    north, south = witness(tmp_path / "north", others=[public(12)], least=1), witness(tmp_path / "south", 12)
+    for there, salt in ((mine, 1.0), (theirs, 2.0)):
+        there.recorder.introduced("north", public(11), "data 11")
+        if there is mine:
+            north.hear(mine.shows("north", 0), peer())
+        there.recorder.introduced("south", public(12), "data 12")
+        there.close({"south": "x"}, salt)
+        there.close({"south": "x"}, salt + 2)
+    signed = south.hear(theirs.shows("south", 0), peer())
+    assert theirs.recorder.cosigned("south", **signed)
+    mine.close({"south": "x"}, 5.0)
+    shown = mine.shows("north", north.seen.size)
+    shown["seen"] = theirs.recorder.record.note.text()
+    refused(north, shown, "a split view")
+
+
+def test_a_site_that_insists_on_others_trains_no_further_while_no_record_is_shown(there, tmp_path):
+    north = insisting(there, tmp_path)
+    for number in (1, 2):
+        north.admit(1, np.float32([number]))
+        north.answered(number, 1, np.float32([number]), "mine")
+        north.settled([], [number])
+    again = replace(north, seen=north.seen)
+    again.admit(1, np.float32([2]))  # from the same model again
+    with pytest.raises(RecordError, match="has shown none of it for 2 rounds; this site trains no further"):
+        again.admit(1, np.float32([3]))
+    there.close({"south": "x"})
+    north.hear(there.shows("north", north.seen.size), peer())
+    north.admit(1, np.float32([3]))
+
+
+def test_whoever_shows_no_record_is_refused_by_a_site_that_insists(tmp_path):
+    relay = replace(peer(), role="relay")
+    witness(tmp_path / "south", 12).meet(relay)
+    north = witness(tmp_path / "north", others=[public(12)], least=1)
+    north.meet(peer())
+    with pytest.raises(RecordError, match="policy asks for 1 other witnesses of the record, and relay .* shows none"):
+        north.meet(relay)
 
 
 def test_a_site_that_insists_on_others_stops_where_they_do_not_sign(there, tmp_path):

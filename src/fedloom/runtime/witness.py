@@ -36,6 +36,7 @@ class Seen:
         owed: its answers that must still be found in the record: number -> [round, hash of the model, body, counted,
             checkpoints since].
         alone: checkpoints since the others' cosignatures were as many as it insists on.
+        unseen: models that it has trained from since it was shown a new checkpoint.
     """
 
     size: int = 0
@@ -44,6 +45,7 @@ class Seen:
     roots: dict[str, str] = field(default_factory=dict)
     owed: dict[str, list[Any]] = field(default_factory=dict)
     alone: int = 0
+    unseen: list[str] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -83,6 +85,22 @@ class Witness:
             except TypeError as error:
                 raise RecordError(f"{self.folder / FILE} is not what a witness writes: {error}.") from error
 
+    def meet(self, peer: Peer) -> None:
+        """Refuse whoever shows no record, if it insists on others who watch it."""
+        if self.least and peer.role != "coordinator":
+            raise RecordError(
+                f"this site's policy asks for {self.least} other witnesses of the record, and {peer} shows none; join "
+                f"the coordinator itself, or take witnesses out of the policy."
+            )
+
+    def admit(self, round: int, start: Vector) -> None:
+        """Refuse to train on while nothing is shown, if it insists on others who watch what is."""
+        if self.least and len({*self.seen.unseen, _model(round, start)}) > PATIENCE:
+            raise RecordError(
+                f"this site's policy asks for {self.least} other witnesses of the record, and the coordinator has shown "
+                f"none of it for {PATIENCE} rounds; this site trains no further before it does."
+            )
+
     def introduction(self) -> dict[str, Any]:
         """Return what the coordinator must know to show that its record goes on from where this site saw it."""
         return {"size": self.seen.size, "data": self.commitment}
@@ -90,6 +108,8 @@ class Witness:
     def answered(self, number: int, round: int, start: Vector, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
         self.seen.owed[str(number)] = [round, vector_hash(start), body, False, 0]
+        if self.least and (model := _model(round, start)) not in self.seen.unseen:
+            self.seen.unseen.append(model)
         self._save()
 
     def settled(self, counted: Collection[int], void: Collection[int]) -> None:
@@ -139,21 +159,24 @@ class Witness:
             raise RecordError(f"a checkpoint of {note.origin!r} is not signed by the coordinator's key for this run.")
         self._goes_on(note, said)
         proved = [self._proved(entry, note) for entry in _field(said, "entries", list)]
-        self._owed(proved)
-        if text := _field(said, "seen", str):
-            self._compare(Checkpoint.of(text), log, note)
-        self._move(note)
+        grown = note.size > self.seen.size
+        self._owed(proved, grown)
+        text, agrees = _field(said, "seen", str), _hashes(said, "agrees")
+        self._watched(self._compare(Checkpoint.of(text), agrees, log, note) if text else 0, grown)
+        if grown:
+            self._move(note)
         return note
 
     def _goes_on(self, note: Checkpoint, said: Said) -> None:
         seen = self.seen
         if note.size < seen.size:
             raise RecordError(f"the record had {seen.size} entries, and is shown with {note.size}: it has shrunk.")
+        if (note.size, note.root.hex()) == (seen.size, seen.root):
+            return
         proof, since = _hashes(said, "consistency"), _field(said, "since", int)
-        if since != seen.size and str(since) not in seen.roots and since:
-            raise RecordError(f"the record is shown to go on from size {since}, which this site has not seen.")
-        before = EMPTY.hex() if not since else seen.root if since == seen.size else seen.roots[str(since)]
-        if not consistent(since, note.size, proof, bytes.fromhex(before), note.root) or (not since and seen.size):
+        if since != seen.size:
+            raise RecordError(f"the record is shown to go on from size {since}, and this site has seen {seen.size}.")
+        if not consistent(since, note.size, proof, bytes.fromhex(seen.root), note.root):
             raise RecordError(
                 f"the record of {note.size} entries does not begin with the {seen.size} that this site has seen: it "
                 f"was rewritten, or this site is shown another one than others."
@@ -172,7 +195,7 @@ class Witness:
                 raise RecordError(f"an update is not among those that entry {place} was signed with.")
         return found, [update["slot"] for update in updates]
 
-    def _owed(self, proved: list[tuple[dict[str, Any], list[Any]]]) -> None:
+    def _owed(self, proved: list[tuple[dict[str, Any], list[Any]]], grown: bool) -> None:
         """Find its own answers in what was proved; what was counted and is not there in time is a lie."""
         for entry, slots in proved:
             for slot in slots:
@@ -184,7 +207,7 @@ class Witness:
                     f"this site's answer {number} was counted in round {round}, and {late} checkpoints later the "
                     f"record does not have it."
                 )
-            self.seen.owed[number][4] = late + counted
+            self.seen.owed[number][4] = late + (counted and grown)
 
     def _found(self, number: str, body: str, entry: Mapping[str, Any]) -> None:
         if number not in self.seen.owed:
@@ -199,22 +222,26 @@ class Witness:
             )
         del self.seen.owed[number]
 
-    def _compare(self, other: Checkpoint, log: Key, note: Checkpoint) -> None:
-        """Compare with what others have seen, and count them."""
-        mine = self.seen.root if other.size == self.seen.size else self.seen.roots.get(str(other.size))
+    def _compare(self, other: Checkpoint, agrees: list[bytes], log: Key, note: Checkpoint) -> int:
+        """Compare with what others have seen; return how many that it knows have signed what is new here."""
         if other.origin != log.name or not other.signed_by(log):
             raise RecordError("a checkpoint that others are said to have signed is not the coordinator's.")
-        if mine is not None and other.root.hex() != mine:
+        if not consistent(other.size, note.size, agrees, other.root, note.root):
             raise RecordError(
                 f"others have signed another record of {other.size} entries than this site has seen: a split view."
             )
-        if mine is None and other.size > self.seen.size and other.signed_by(Key.witness(self.public)):
+        if other.size > self.seen.size and other.signed_by(Key.witness(self.public)):
             raise RecordError(
                 f"this site has signed a record of {other.size} entries, and remembers {self.seen.size}: an older copy "
                 f"of its folder lies in its place."
             )
-        there = sum(other.signed_by(Key.witness(key)) for key in self.others if key != self.public)
-        self.seen.alone = 0 if there >= self.least else self.seen.alone + 1
+        there = sum(other.signed_by(Key.witness(key)) for key in set(self.others) - {self.public})
+        return there if other.size >= self.seen.size else 0
+
+    def _watched(self, there: int, grown: bool) -> None:
+        """Count the checkpoints without the others; nobody can have signed anything before the first."""
+        alone = self.seen.alone + (grown and self.seen.size > 0)
+        self.seen.alone = 0 if there >= self.least else alone
         if self.seen.alone > PATIENCE:
             raise RecordError(
                 f"{there} other sites that this one knows have co-signed the record, and its policy asks for "
@@ -226,10 +253,14 @@ class Witness:
         if seen.size:
             seen.roots[str(seen.size)] = seen.root
             seen.roots = dict(list(seen.roots.items())[-ROOTS:])
-        seen.size, seen.root, seen.note = note.size, note.root.hex(), note.text()
+        seen.size, seen.root, seen.note, seen.unseen = note.size, note.root.hex(), note.text(), []
 
     def _save(self) -> None:
         write_json(self.folder / FILE, asdict(self.seen))
+
+
+def _model(round: int, start: Vector) -> str:
+    return f"{round} {vector_hash(start)}"
 
 
 def _field(said: Any, name: str, kind: type) -> Any:

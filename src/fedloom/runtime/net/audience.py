@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
+from threading import Lock
 from typing import Any, Protocol
 
 from ...core.errors import WireError
 from ...core.task import Fault
 from .hall import Hall
 from .seats import Seat
-from .talk import Message, field_of
+from .talk import Channel, Message, field_of
 
 log = getLogger(__name__)
 
@@ -38,13 +39,15 @@ class Audience:
         hall: where they sit.
         record: that they are shown.
         key: party -> its identity key, as the roll has it.
-        watching: party -> up to which size it was shown the record, and its data's commitment.
+        watching: party -> up to which size it was shown the record, its data's commitment, and on which connection it
+            said what it had seen: what was sent on another one may not have come.
     """
 
     hall: Hall
     record: Shows
     key: Callable[[str], bytes | None]
-    watching: dict[str, tuple[int, str]] = field(default_factory=dict)
+    watching: dict[str, tuple[int, str, Channel | None]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)  # one after the other: each proof goes on from the one before
 
     def publish(self) -> None:
         """Show the newest checkpoint to all witnesses that are here."""
@@ -61,7 +64,10 @@ class Audience:
                 if key is None or not 0 <= size < 2**53 or len(data) > 64:
                     raise WireError("a witness says which size of the record it has seen, and one hash of its data.")
                 self.record.introduced(seat.name, key, data)
-                self.watching[seat.name] = (size, data)
+                with self._lock:
+                    shown, _, channel = self.watching.get(seat.name, (0, data, None))
+                    on_its_way = channel is not None and channel is seat.channel  # when this was said
+                    self.watching[seat.name] = (max(size, shown) if on_its_way else size, data, seat.channel)
                 self._show(seat)
             case "cosign":
                 if not self.record.cosigned(seat.name, field_of(said, "size", int), field_of(said, "line", str)):
@@ -72,11 +78,13 @@ class Audience:
                 log.error("a site distrusts the record", extra={"site": seat.name, "said": why})
 
     def _show(self, seat: Seat) -> None:
-        size, data = self.watching[seat.name]
-        names = frozenset(member.name for member in seat.members)
-        shown = self.record.message(names, size, data)
-        self.watching[seat.name] = (_size(shown), data)
-        seat.say("record", run=self.hall.run, **shown)
+        with self._lock:
+            size, data, channel = self.watching[seat.name]
+            shown = self.record.message(frozenset(member.name for member in seat.members), size, data)
+            with self.hall.changed:
+                if channel is not None and seat.channel is channel:
+                    self.watching[seat.name] = (_size(shown), data, channel)
+                    seat.say("record", run=self.hall.run, **shown)
 
 
 def _size(shown: Mapping[str, Any]) -> int:

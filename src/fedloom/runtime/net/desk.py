@@ -89,6 +89,8 @@ class Desk:
         if kept is not None:
             offer([key], Body(kept.digest, kept.size), kept.seconds)
             return
+        if isinstance(task.body, Train) and self.witness is not None:
+            self.witness.admit(task.body.round, task.body.start)
         reply = next(iter(self.party.answer([task])))
         body = self.outgoing.put(reply_tree(reply.body))
         if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice

@@ -149,6 +149,8 @@ class Site:
             raise WireError(f"the coordinator has begun another run, {run[:80]!r}; join again to take part in it.")
         if not self.run:
             self.run, self.desk = run, self.opened(run)
+        if self.desk.witness is not None:
+            self.desk.witness.meet(self.peer)
         self._reached, self._renewing = monotonic(), False
         self._missing.clear()
         self._pushed.clear()
