@@ -308,9 +308,7 @@ def test_a_coordinator_that_shows_no_new_cosignature_of_others_is_left(there, tm
         shown["seen"] = "" if stale == "nothing" else old
         shown["agrees"] = [
             each.hex()
-            for each in there.recorder.record.tree.consistency(
-                Checkpoint.of(old).size, there.recorder.record.tree.size
-            )
+            for each in there.recorder.record.tree.consistency(Checkpoint.of(old).size, there.recorder.record.tree.size)
         ]
         if left:
             north.hear(shown, peer())
