@@ -97,8 +97,8 @@ class Witness:
         """Refuse to train on while nothing is shown, if it insists on others who watch what is."""
         if self.least and len({*self.seen.unseen, _model(round, start)}) > PATIENCE:
             raise RecordError(
-                f"this site's policy asks for {self.least} other witnesses of the record, and the coordinator has shown "
-                f"none of it for {PATIENCE} rounds; this site trains no further before it does."
+                f"this site's policy asks for {self.least} other witnesses of the record, and the coordinator has "
+                f"shown none of it for {PATIENCE} rounds; this site trains no further before it does."
             )
 
     def introduction(self) -> dict[str, Any]:
