@@ -80,6 +80,19 @@ def test_dropouts_down_to_the_threshold_leave_a_sum_with_the_promised_noise():
     assert np.isfinite(state.vector).all()
 
 
+@pytest.mark.slow
+def test_over_a_network_sites_add_their_shares():
+    from wired import networked
+
+    strategy = fedloom.dp_secagg_fedavg(fedloom.sgd(0.3), survivors=4, clip=4.0, noise_multiplier=0.01, delta=1e-3)
+    made = small(linear(3), strategy, regression())
+    with networked(made) as federation:
+        made.federation = federation
+        states = made.run(2)
+    assert [(len(state.record.counted), state.record.faults) for state in states] == [(5, ())] * 2
+    assert np.abs(states[-1].vector).max() > 0.1
+
+
 class Listening:
     """A federation that keeps what parties answer."""
 
