@@ -90,7 +90,7 @@ def _tell(app: App, found: Audit) -> None:
     out_console.print(
         f"{app.name}: {found.canaries:,} canary clients, {found.included:,} of them in, over {spread}", highlight=False
     )
-    width = "  {:44} {}"
+    width = "  {:46} {}"
     accounted = "∞ (nothing is claimed)" if found.accounted is None else f"{found.epsilon:.3f}"
     rows = [("ε accounted for", accounted), ("ε proved, whatever the mechanism is (one run)", f"{found.one_run:.3f}")]
     if found.independent is not None:
