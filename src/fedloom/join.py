@@ -161,6 +161,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     """Return what a site works with in a run: a trainer behind the site's policy, and its journal."""
     app, folder = loaded.app, joining.home / "runs" / _plain(run)
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # updates before they leave, and the secrets of hidden sums
     model = app.built
     known = _known(loaded, joining.home, run) if app.strategy.gather.hides else None
     trainer = Trainer(joining.name, model, app.strategy, own, app.seed, bootstrap=bootstrap, identity=known)

@@ -8,7 +8,7 @@ import pytest
 
 import fedloom
 from fedloom import Clip, Encrypted, FixedPoint, Plain, SecAgg, Sync
-from fedloom.core.errors import ConfigError, StrategyError
+from fedloom.core.errors import ConfigError, StrategyError, UpdateError
 from fedloom.core.hidden import Advertise, Decrypt, Decrypted
 from fedloom.core.layout import Layout, Leaf
 from fedloom.core.metrics import Metrics
@@ -185,6 +185,18 @@ def test_an_update_that_is_none_is_as_if_it_had_not_come(bad):
     assert [(fault.site, fault.phase, fault.error) for fault in faults] == [(odd, "train", "UpdateError")]
     plain = plain_sum([update for name, update in some.items() if name != odd])
     assert total.body.update.vector.tobytes() == plain.vector.tobytes()
+
+
+def test_ciphertexts_that_add_up_to_no_ciphertext_are_refused():
+    """Two clients who agree on what they send could else end the coordinator: SEAL adds up to nothing secret at all."""
+    key, total = bfv.secret(bfv.fresh()), bfv.Sum(2)
+    one, other = (bfv.sealed(key, np.array([1, 2])) for _ in range(2))
+    first, second = (next(bfv._read(key, each, 2)) for each in (one, other))
+    total.add(bfv._packed([(first - second).serialize()]))
+    with pytest.raises(UpdateError, match="a ciphertext of an update cannot be added to the others'"):
+        total.add(bfv._packed([(second - first).serialize()]))
+    total.add(one)
+    assert bfv.opened(key, total.content(), 2).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("key", [b"", b"no key", bfv.fresh()[:-100], bytes(bfv.public().serialize())])

@@ -12,7 +12,7 @@ from ..core.errors import AccessDenied, ConfigError
 from ..core.hidden import Directory, Identity
 from ..store.files import read_json
 from .credentials import Credentials
-from .identity import bytes_of, text_of
+from .identity import bytes_of, check_name, text_of
 
 DIRECTORY, VERSION = "directory.json", 1
 
@@ -50,8 +50,8 @@ def keys_of(path: Path, content: Any) -> dict[str, bytes]:
     match content:
         case {"version": 1, "keys": dict(keys)} if all(isinstance(key, str) for key in keys.values()):
             try:
-                found = {name: bytes_of(key) for name, key in keys.items()}
-            except AccessDenied as error:
+                found = {check_name(name): bytes_of(key) for name, key in keys.items()}
+            except (AccessDenied, ConfigError) as error:
                 raise ConfigError(f"{path}: {error}") from error
             if all(len(key) == 32 for key in found.values()):
                 return found

@@ -198,6 +198,7 @@ BAD = {
     "a name is no text": lambda u: Update(u.vector, u.layout, side={**u.side, "names": _text('["examples", 1]')}),
     "names are no text": lambda u: Update(u.vector, u.layout, side={**u.side, "names": _text("[1, 2]")}),
     "names are no JSON": lambda u: Update(u.vector, u.layout, side={**u.side, "names": _text("\xff[")}),
+    "names are deep": lambda u: Update(u.vector, u.layout, side={**u.side, "names": _text("[" * 8000)}),
     "two clients": lambda u: Update(u.vector, u.layout, 2, side=u.side),
 }
 
@@ -252,6 +253,31 @@ def test_an_answer_that_is_none_is_a_fault_of_who_gave_it(kind, how):
     late = kind in (Confirmed, Unmasked)
     assert (odd in total.parties) == late
     there = plain_sum([given[name] for name in total.parties])
+    assert total.body.update.vector.tobytes() == there.vector.tobytes()
+
+
+LOW = bytes(32), bytes([1]) + bytes(31), (2**255 - 20).to_bytes(32, "little")  # points of small order
+
+
+@pytest.mark.parametrize("how", ["one key twice", "somebody's key", *range(len(LOW))])
+def test_keys_that_the_others_would_refuse_cost_only_who_sent_them(how):
+    given, seen = updates(6), []
+    odd = list(given)[1]
+
+    def garble(task, reply):
+        if not isinstance(reply.body, Advertised):
+            return reply
+        seen.append(reply.body.keys)
+        keys = reply.body.keys.copy()
+        if task.party == odd:
+            other = {"one key twice": keys[:32], "somebody's key": seen[0][:32]}.get(how)
+            keys[32:64] = np.frombuffer(LOW[how], np.uint8) if other is None else other
+        return Reply(reply.numbers, reply.parties, Advertised(keys, reply.body.signature))
+
+    total, faults = of(Clients(given, garble=garble).collect())
+    assert [(fault.site, fault.phase) for fault in faults] == [(odd, "advertise")]
+    assert faults[0].message == "keys are two, nobody else's, and such that a secret can be agreed on."
+    there = plain_sum([given[name] for name in given if name != odd])
     assert total.body.update.vector.tobytes() == there.vector.tobytes()
 
 

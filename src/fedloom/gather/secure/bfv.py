@@ -94,7 +94,10 @@ class Sum:
     def add(self, content: NDArray[np.uint8]) -> None:
         """Add one client's ciphertexts; raises `UpdateError`, and then nothing was added."""
         read = list(_read(self._context, content, self._size))
-        self._total = [one + other for one, other in zip(self._total, read, strict=True)] if self._total else read
+        try:
+            self._total = [one + other for one, other in zip(self._total, read, strict=True)] if self._total else read
+        except (ValueError, RuntimeError) as error:
+            raise UpdateError("a ciphertext of an update cannot be added to the others'.") from error
 
     def content(self) -> NDArray[np.uint8]:
         """Return the sum, as bytes."""

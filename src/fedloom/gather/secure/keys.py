@@ -46,6 +46,15 @@ def public_of(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
+def usable(public: bytes) -> bool:
+    """Can a secret be agreed on with this X25519 key? Of the few points of small order it would be known to all."""
+    try:
+        X25519PrivateKey.from_private_bytes(bytes(SIZE)).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return False
+    return True
+
+
 class Agreement:
     """One private key's side of many agreements, each a key by HKDF-SHA256 with its own purpose.
 

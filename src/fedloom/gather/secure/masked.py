@@ -67,7 +67,7 @@ def metrics_of(told: Array) -> list[str]:
         raise UpdateError("the hidden update does not say which metrics lie behind it.")
     try:
         names: list[str] = json.loads(bytes(told))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UpdateError("the names of the metrics behind a hidden update cannot be read.") from error
     right = isinstance(names, list) and len(names) <= ring.MOST_NAMES and all(isinstance(n, str) for n in names)
     if not right or len(set(names)) < len(names) or "examples" not in names:

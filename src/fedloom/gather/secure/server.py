@@ -14,7 +14,7 @@ from ...core.task import Federation, Reply, Task, TaskBody, Train, Trained
 from .asking import Asking, cohort, told
 from .client import SEALED
 from .graph import Graph, Rule
-from .keys import SIGNATURE
+from .keys import SIGNATURE, SIZE, usable
 from .masked import Masked, is_bytes
 from .recovery import Recovery
 from .session import KEYS, Session, content_of, context, graph_of, rows
@@ -88,6 +88,7 @@ class Sum:
         def take(name: str, reply: Reply) -> None:
             match reply.body:
                 case Advertised(keys, signature) if is_bytes(keys, (KEYS,)) and is_bytes(signature, (SIGNATURE,)):
+                    self._refuse_odd(keys)
                     self.keys[name] = keys, signature
                 case _:
                     raise UpdateError(f"keys are {KEYS} bytes, and their signature {SIGNATURE}.")
@@ -96,6 +97,13 @@ class Sum:
         roster = self._enough("advertised keys", self.keys)
         self.session = said.but(roster=roster, known=rows([bytes(self.keys[name][0]) for name in roster], KEYS))
         self.graph = graph_of(self.session, self.rule, context(said, self.rule))
+
+    def _refuse_odd(self, keys: Array) -> None:
+        """Refuse keys for which the other clients would refuse the sum: nobody's but whoever sent them is lost."""
+        given = [bytes(keys[:SIZE]), bytes(keys[SIZE : 2 * SIZE])]
+        known = {bytes(other[at : at + SIZE]) for other, _ in self.keys.values() for at in (0, SIZE)}
+        if given[0] == given[1] or not known.isdisjoint(given) or not all(map(usable, given)):
+            raise UpdateError("keys are two, nobody else's, and such that a secret can be agreed on.")
 
     def _share(self) -> None:
         said, roster = self.session, self.session.roster
