@@ -152,6 +152,11 @@ def test_a_split_view_is_found_in_what_a_site_has_seen(once, run, tmp_path):
     path.write_text(json.dumps({**seen, "roots": {"3": "00" * 32}}))
     (said,) = lost(run, seen=[path]).values()
     assert said.startswith("this site was shown another record of 3 entries: a split view")
+    path.write_text(json.dumps({**seen, "note": note[: note.index("\n\n") + 2]}))
+    (said,) = lost(run, seen=[path]).values()
+    assert said.startswith("what this site was shown is not signed by ")
+    path.write_text(json.dumps({"size": 0, "root": "", "note": "", "roots": {}}))
+    assert verify(run, seen=[path]).findings[-1].said == "it was shown nothing of it"
     path.write_text(json.dumps({**seen, "size": 9}))
     (said,) = lost(run, seen=[path]).values()
     assert said == "this site has seen 9 entries, and 6 are here."

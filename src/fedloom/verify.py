@@ -266,6 +266,10 @@ def _seen_file(path: Path) -> Path:
 def _seeing(path: Path) -> Callable[[Reading], str]:
     def check(reading: Reading) -> str:
         seen = read_json(path)
+        if not seen["size"]:
+            return "it was shown nothing of it"
+        if not Checkpoint.of(seen["note"]).signed_by(reading.log):
+            raise RecordError(f"what this site was shown is not signed by {reading.log.name}: ask whose record it is.")
         for size, root in _views(seen):
             if size > reading.tree.size:
                 raise RecordError(f"this site has seen {size} entries, and {reading.tree.size} are here.")
@@ -273,7 +277,6 @@ def _seeing(path: Path) -> Callable[[Reading], str]:
                 raise RecordError(
                     f"this site was shown another record of {size} entries: a split view. Its note is in {path}."
                 )
-        Checkpoint.of(seen["note"]).signed_by(reading.log)
         return f"it has seen the first {seen['size']} of these entries"
 
     return check

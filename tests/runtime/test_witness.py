@@ -402,6 +402,13 @@ def test_under_privacy_the_record_does_not_say_who_or_how_many(tmp_path):
     assert [(entry["slots"], entry["counts"]) for entry in rounds] == [(3, None)] * 3
 
 
+def test_a_site_that_says_other_data_again_and_again_does_not_fill_the_record(there):
+    for number in range(20):
+        there.recorder.introduced("north", public(11), f"data {number}")
+    there.recorder.introduced("south", public(12), "data of south")
+    assert there.recorder.record.note.size == 1 + 8 + 1
+
+
 # -- the coordinator's side after a crash
 
 
