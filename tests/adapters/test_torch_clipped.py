@@ -42,6 +42,17 @@ class Recurs(nn.Module):
         return self.out(self.loop(self.embed(tokens))[0][:, -1])
 
 
+class Last(nn.Module):
+    """The last of what a recurrent layer gives for values."""
+
+    def __init__(self):
+        super().__init__()
+        self.loop = nn.GRU(2, 2, batch_first=True)
+
+    def forward(self, rows):
+        return self.loop(rows)[0][:, -1]
+
+
 class Normed(nn.Module):
     """Convolutions between group and layer norms."""
 
@@ -150,6 +161,39 @@ def test_a_zero_gradient_and_an_empty_lot_give_zero(name):
     still = torch_model(mlp((2,), 1, hidden=()), "mse").clipping()
     batch = Batch(np.zeros((1, 2, 2), np.float32), np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32))
     assert still.read(still.clipped(still.load(np.zeros(3, np.float32), 1), batch, 1.0, 0)).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][1] is not tokens])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_an_example_without_a_finite_gradient_counts_as_zero(name, value, weight):
+    """Else the whole update would be no number, with which one row shows that it is there; padding repeats a row."""
+    build, inputs, classes = CASES[name]
+    model, rows, wanted = build(), inputs(4), targets(4, classes)
+    broken = rows.copy()
+    broken[0] = value
+    start = (model.init(stream(0, "init")) + 0.05 * RNG.normal(size=model.layout.size)).astype(np.float32)
+    clipping = model.clipping()
+
+    def found(given, weights):
+        x = clipping.load(start, 1)
+        return clipping.read(clipping.clipped(x, Batch(given[None], wanted[None], weights), 0.5, 0))[0]
+
+    there, without = (np.float32([[first, 1, 1, 1]]) for first in (weight, 0.0))
+    moved = found(broken, there) - found(rows, without)
+    assert np.isfinite(moved).all()
+    assert np.linalg.norm(moved) <= 0.5 * weight * 1.001 + 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
+def test_rows_do_not_decide_what_opacus_refuses():
+    model = torch_model(lambda: nn.Sequential(nn.Linear(2, 2), Last()))
+    batch = Batch(values(4, 2)(3)[None], targets(3, 2)[None], np.ones((1, 3), np.float32))
+    batch.inputs[0, 0] = np.nan
+    clipping = model.clipping()
+    x = clipping.load(model.init(stream(0, "init")), 1)
+    assert np.isfinite(clipping.read(clipping.clipped(x, batch, 0.5, 0))).all()
 
 
 def test_dropout_draws_for_every_example_and_from_the_seed():

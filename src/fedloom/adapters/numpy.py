@@ -157,7 +157,12 @@ class LinearStack:
     def clipped(self, x: Array, batch: Batch, clip: float, seed: int) -> Array:
         """Return Σ weight·g·min(1, clip/‖g‖) (K, P); an example's ‖g‖² is ‖slope‖²·(‖input‖² + 1)."""
         inputs, weights, _, slope = self._pass(x, batch)
-        norms = np.sqrt(np.square(slope).sum(axis=2) * (np.square(inputs).sum(axis=2) + 1))
+        with np.errstate(invalid="ignore", over="ignore"):
+            norms = np.sqrt(np.square(slope).sum(axis=2) * (np.square(inputs).sum(axis=2) + 1))
+        if not np.isfinite(norms).all():  # where it is, slope and input are
+            known = np.isfinite(norms)
+            norms = np.where(known, norms, 0)
+            slope, inputs = (np.where(known[:, :, None], part, 0) for part in (slope, inputs))
         return self._summed(slope * (weights * clip / np.maximum(norms, clip))[:, :, None], inputs)
 
     def _pass(self, x: Array, batch: Batch) -> tuple[Floats, Floats, Floats, Floats]:

@@ -66,17 +66,29 @@ def _direct(
 
     backward(layers, x, seen, slope, take)
     squares = sum(_square(slope) * (_square(below) + bool(layer.bias)) for layer, slope, below in taken)
-    factor = scaled(weights, torch.as_tensor(squares).sqrt(), clip).unsqueeze(2)
+    norms = torch.as_tensor(squares).sqrt()
+    factor = scaled(weights, norms, clip).unsqueeze(2)
     gradient = torch.empty_like(x)
     put: Take = store(gradient)
     for layer, slope, below in taken:
-        put(layer, slope.mul_(factor), below)
+        put(layer, known(slope, norms).mul_(factor), known(below, norms))
     return gradient
 
 
 def scaled(weights: Tensor, norms: Tensor, clip: float) -> Tensor:
     """Return weight·min(1, clip/norm), in the shape of the norms; of a zero gradient the weight."""
-    return weights * clip / norms.clamp_min(clip)
+    return weights * clip / known(norms, norms).clamp_min(clip)
+
+
+def known(values: Tensor, norms: Tensor) -> Tensor:
+    """Return the values with zeros for examples whose gradient has no finite norm: they count as nothing.
+
+    Otherwise one example could make a whole update no number, which everybody would see.
+    """
+    finite = norms.isfinite()
+    if bool(finite.all()):
+        return values
+    return torch.where(finite.view(*finite.shape, *[1] * (values.ndim - finite.ndim)), values, 0.0)
 
 
 def _square(values: Tensor) -> Tensor:
@@ -105,7 +117,8 @@ def one_by_one(each: Callable[..., Tensor], x: Tensor, batch: tuple[Tensor, ...]
         for piece in _pieces(len(rows[0]), x.shape[1]):
             inputs, targets, weights = (part[piece] for part in rows)
             found: Any = each(own, inputs, targets).detach()
-            total[k] += scaled(weights, torch.linalg.vector_norm(found, dim=1), clip) @ found
+            norms = torch.linalg.vector_norm(found, dim=1)
+            total[k] += scaled(weights, norms, clip) @ known(found, norms)
     return total
 
 

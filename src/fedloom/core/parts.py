@@ -132,7 +132,8 @@ class Clipping(Protocol):
     def clipped(self, x: Array, batch: Batch, clip: float, seed: int) -> Array:
         """Return Σ weight·g·min(1, clip/‖g‖₂) over each client's examples, `(K, P)`; g is one example's gradient.
 
-        Weights may be any; what weighs nothing is not seen. `seed` is of a module's own randomness.
+        Weights may be any; what weighs nothing is not seen, nor is an example whose gradient has no finite norm: the
+        sum would be none. `seed` is of a module's own randomness.
         """
         ...
 
