@@ -87,8 +87,8 @@ class Recorder:
             folder: of the run; app: its digest.
             log: the key that signs.
 
-        Raises `RecordError` if the state is not the one that the record has, or the record is older than what was
-        signed.
+        Raises `RecordError` if the state is not the one that the record has, the record is older than what was signed,
+        or, under differential privacy, the state is older than what the record says was shown.
         """
         about = _about(training, state, folder.name, app)
         made = Recorder(training, Record.opened(folder / FOLDER, *log, about))
@@ -101,6 +101,12 @@ class Recorder:
             raise RecordError(
                 f"the state to go on from, after round {state.round}, is not the one that {folder / FOLDER} has: one "
                 f"of them is another run's, or was changed."
+            )
+        shown, strategy = max(made._rounds, default=0), training.app.strategy
+        if shown > state.round + 1 and (strategy.private or strategy.examples.private):  # a crash leaves one behind
+            raise RecordError(
+                f"the state to go on from is of round {state.round}, and models up to round {shown} were shown: their "
+                f"noise would be drawn again and counted once. Put the newest state back, or begin a new run."
             )
         made.record.know(made.witnesses)
         return made

@@ -190,7 +190,7 @@ class Coordinator:
         self.hall.layouts.update({layout.digest: layout for layout in known})
         self.hall.room, self.hall.roster = room, list(members)
         federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds)
-        return Training(app, model, federation, terms, found, None, self.measured)
+        return Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
 
     def _between_rounds(self) -> None:
         """Let in who has come and is prepared, and let go who has left."""

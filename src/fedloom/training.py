@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,7 @@ class Training:
         test: the source's official test part, as numbers; None if it has none.
         measured: names of the parties that hold examples out; where they are many, of all that may.
         engine: what carries the tasks, as it is journaled.
+        founders: how many members the run began with, where that is not how many there are.
     """
 
     app: App
@@ -45,6 +46,7 @@ class Training:
     test: Examples | None
     measured: Sequence[str]
     engine: Any = "network"
+    founders: int | None = field(default=None, kw_only=True)
 
     def close(self) -> None:
         """End what was started to carry tasks."""
@@ -72,7 +74,7 @@ class Training:
 
     @cached_property
     def _members(self) -> int:
-        return len(self.federation.members())
+        return len(self.federation.members()) if self.founders is None else self.founders
 
     def guarantee(self, rounds: int) -> Guarantee | None:
         """Return what so many rounds cost in privacy; None where nothing is claimed.

@@ -14,7 +14,7 @@ from test_gate import PRIVATE, app
 import fedloom
 from fedloom import events
 from fedloom.adapters.numpy import linear
-from fedloom.core.errors import DigestMismatch, RunError
+from fedloom.core.errors import DigestMismatch, RecordError, RunError
 from fedloom.privacy.accountant import spent
 from fedloom.recording import begin, resume
 from fedloom.simulation import simulate
@@ -131,6 +131,25 @@ def test_a_resumed_run_keeps_what_was_shown_and_draws_the_open_round_anew(tmp_pa
     assert ends[0].epsilon == spent(PRIVATE.event, 3, 1e-3).epsilon
 
 
+def test_a_state_older_than_what_was_shown_is_refused(tmp_path):
+    """Its rounds would be released a second time, with other noise, and be counted once."""
+    recording = begin(app(rounds=6), tmp_path)
+    rounds = recording.rounds()
+    shown = [next(rounds) for _ in range(3)]
+    rounds.close()
+    recording.close()
+
+    def back_at(state):
+        with closing(journal(recording.folder)) as book:
+            book.save(state, [], {})
+        return resume(app(rounds=6), recording.folder)
+
+    for state in shown[1:]:  # a crash may come between what the record says and the state
+        back_at(state).close()
+    with pytest.raises(RecordError, match="of round 1, and models up to round 3 were shown: their noise would be draw"):
+        back_at(shown[0])
+
+
 def test_another_noise_in_the_middle_of_a_run_is_refused(tmp_path):
     recording = begin(app(rounds=4), tmp_path)
     rounds = recording.rounds()
@@ -218,6 +237,13 @@ def test_members_that_come_are_refused_where_the_cost_depends_on_their_number(mo
     monkeypatch.setattr(type(simulation.federation), "members", lambda _: [*there, there[0]])
     with pytest.raises(RunError, match="there were 20 members and are 21"):
         simulation.guarantee(2)
+
+
+def test_after_a_restart_the_founders_count_still():
+    """A network's roster may have grown by then; what past rounds cost is of those who were there."""
+    simulation = simulate(app(replace(PRIVATE, select=fedloom.Uniform(clients=5))))
+    with pytest.raises(RunError, match="there were 19 members and are 20"):
+        replace(simulation, founders=19).guarantee(2)
 
 
 def test_the_report_says_what_was_spent(tmp_path):
