@@ -66,6 +66,15 @@ def test_both_noises_have_their_scales():
     assert all(done.vector[-2] == 0 for done, _ in drawn)
 
 
+def test_the_noise_of_the_bits_is_on_a_grid():
+    """So that no floating-point number shows which sum of bits led to it; noise of deltas is on theirs."""
+    for norms in ([0.0] * 8, [9.0] * 7):
+        stage = AdaptiveNoise(noise_multiplier=1.0, delta=1e-5, bit_noise=2.0, clip=1.0, rate=1.0)
+        _, server = stage.finish(summed(stage, norms, {"clip": 1.0}), {"clip": 1.0}, stream(0, 1))
+        steps = -np.log(server["clip"]) * len(norms) * 2**20
+        assert abs(steps - round(steps)) < 1e-6
+
+
 def test_an_app_learns_while_the_clip_moves():
     strategy = replace(
         dp_fedavg(sgd(0.2, batch_size=8), seeded=True),

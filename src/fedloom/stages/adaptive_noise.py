@@ -17,6 +17,7 @@ from .clip import clipped
 from .noise import check, noised, parameters, slack
 
 CLIP = "clip"  # the block with the bit
+GRID = 2.0**-20  # of the bits' noise, which then shows no floating-point number that only some sums lead to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,8 @@ class AdaptiveNoise:
         """Add noise to the deltas and to the bit; move C. The bit is taken out of what the server's step sees."""
         drawn = streams if self.seeded else None
         limit, at = float(server["clip"]), update.layout.block(CLIP)
-        bits = float(update.vector[at][0]) + self.bit_noise * gaussian(1, drawn and drawn.child(CLIP))[0]
+        noise = self.bit_noise * gaussian(1, drawn and drawn.child(CLIP))[0]
+        bits = float(update.vector[at][0]) + round(noise / GRID) * GRID
         share = bits / (self.expected * update.layout.cohort) + 0.5
         done = noised(update, self.split * (limit + slack(update.layout)), drawn, gaussian)
         done.vector[at] = 0
