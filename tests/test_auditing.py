@@ -33,7 +33,7 @@ def seeded(monkeypatch):
     """The operating system's randomness, the same each time: what is audited is the path that draws from it."""
     rng = np.random.default_rng(0)
     monkeypatch.setattr(draws.os, "urandom", rng.bytes)
-    monkeypatch.setattr("fedloom.core.strategy.randbits", lambda bits: int(rng.integers(2**bits)))
+    monkeypatch.setattr("fedloom.core.strategy.randbits", lambda bits: int.from_bytes(rng.bytes(bits // 8)))
 
 
 @pytest.mark.slow

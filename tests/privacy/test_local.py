@@ -8,10 +8,12 @@ from test_gate import app
 from test_run import told
 
 import fedloom
+from fedloom.adapters.numpy import linear
 from fedloom.core.errors import ConfigError, StrategyError
 from fedloom.privacy.accountant import ANY_TWO, spent
 from fedloom.recording import begin
 from fedloom.trust import trust
+from small import regression, small
 
 LOCAL = fedloom.local_dp_fedavg(clip=1.0, noise_multiplier=3.730632, delta=1e-5)
 
@@ -71,6 +73,17 @@ def test_what_leaves_beside_the_report_is_refused_as_ever():
         replace(LOCAL, weights=fedloom.ByExamples())
     with pytest.raises(StrategyError, match=r"a client reports once in a round, and is counted so: take Sync\(\)"):
         app(replace(LOCAL, schedule=Unasked(size=1, concurrency=1), select=fedloom.Uniform(clients=1)))
+
+
+@pytest.mark.parametrize("aggregate", [fedloom.Mean(), fedloom.Median()])
+def test_a_round_in_which_nobody_reports_changes_nothing(aggregate):
+    def train(params, data, config):
+        raise ValueError("not today")
+
+    strategy = replace(LOCAL, local=fedloom.Custom(function=train), schedule=fedloom.Sync(quorum=0))
+    made = small(linear(3), replace(strategy, aggregate=aggregate), regression((30, 20)))
+    (state,) = made.run(1)
+    assert not state.vector.any()
 
 
 def test_it_stops_at_its_budget():

@@ -106,8 +106,8 @@ class Strategy:
 
     @property
     def noisy(self) -> bool:
-        """Is noise added, whether or not anything is claimed for it? Then an empty sum is a release like any other."""
-        return self.event != NOT_PRIVATE
+        """Does the server add noise, whether or not anything is claimed? Then an empty sum is a release like others."""
+        return any(stage.sums and stage.event() != NOT_PRIVATE for stage in self.stages)
 
     @property
     def private(self) -> bool:
@@ -174,7 +174,7 @@ class Strategy:
         moments = self.optimizer.init(vector, terms.payload)
         given = self.layouts(terms.model)
         memories = tuple(stage.start(layout) for stage, layout in zip(self.stages, given, strict=False))
-        own = randbits(62) if self.private else seed
+        own = randbits(128) if self.private else seed
         return State(own, terms.payload, vector, optimizer=moments, stages=memories)
 
 
