@@ -37,8 +37,8 @@ class DpSgd(Memoryless):
     over the gradients g of the lot's examples, all parameters as one vector. An empty lot is a step of noise. Lots,
     noise and a module's own randomness come from the operating system. Nothing else leaves a client: no training loss,
     and no count of what was drawn. An example whose gradient is not finite counts as zero, or an update that is no
-    number would tell that it was there. Differences: the noise is for a clip a few 10^-4 longer, which covers rounding in
-    float32; any `Optimizer` may take the step.
+    number would tell that it was there. Differences: the noise is for a clip a few 10^-4 longer, which covers rounding
+    in float32; any `Optimizer` may take the step.
 
     Args:
         lot: examples in a lot on average: a whole number, or a fraction in (0, 1] of each client's own, with which all
