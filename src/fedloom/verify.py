@@ -176,13 +176,13 @@ def _rounds(reading: Reading) -> str:
     before = model
     for entry in _of(reading, "round"):
         if entry["round"] == number and entry["in"] == before:
-            again += 1  # closed a second time, after a crash before it was shown
+            again += 1  # closed a second time, before the next one was
         elif entry["round"] != number + 1 or entry["in"] != model:
             raise RecordError(
                 f"round {entry['round']} stands behind round {number}, and does not begin with the model that ended it."
             )
         before, model, number = entry["in"], entry["out"], entry["round"]
-    twice = f"; {again} of them closed twice, before they were shown" if again else ""
+    twice = f"; {again} of them closed twice, as after a crash" if again else ""
     return f"{number} rounds, each from the model that the one before it ended with{twice}"
 
 

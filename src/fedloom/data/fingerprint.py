@@ -92,15 +92,16 @@ def _plain(cells: Any) -> list[str]:
 
 
 def _spelt(cell: str) -> str:
-    """Return a cell's one spelling.
+    """Return a cell's one spelling; no number is as good as no cell, and zero has no sign.
 
-    >>> _spelt(" 63.0"), _spelt("6.3e1"), _spelt("male ")
-    ('63.0', '63.0', 'male')
+    >>> _spelt(" 63.0"), _spelt("6.3e1"), _spelt("male "), _spelt("nan"), _spelt("-0")
+    ('63.0', '63.0', 'male', '', '0.0')
     """
     try:
-        return repr(float(cell))
+        number = float(cell) + 0.0
     except ValueError:
         return cell.strip()
+    return "" if number != number else repr(number)
 
 
 def _of_arrays(rows: ArrayRows) -> Iterator[bytes]:

@@ -41,8 +41,8 @@ def decrypted(body: Decrypt, prior: Tree, identity: Identity) -> tuple[Decrypted
     memory = dict(prior or _NEW)
     request = digest("decrypt", body.round, body.size, bytes(body.sealed.tobytes())).hex()
     require(body.round == memory["trained"], f"this client has not trained in round {body.round}, or in another since")
-    again = body.round == memory["decrypted"]
-    require(not again or request == memory["request"], f"another sum of round {body.round} was decrypted here")
+    over = body.round <= memory["decrypted"]
+    require(not over or request == memory["request"], f"another sum of round {body.round} or later was decrypted here")
     values = bfv.opened(_key(identity.secret), body.sealed, body.size).astype("<i4")
     return Decrypted(values.view(np.uint8)), {**memory, "decrypted": body.round, "request": request}
 
