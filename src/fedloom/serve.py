@@ -13,6 +13,7 @@ from .core.strategy import Terms
 from .core.task import Member, Prepare, Ready
 from .data.standardise import layout_of, statistics
 from .load import Loaded
+from .privacy import gate
 from .record import Recorder
 from .recording import Recording, row_of
 from .runtime.authority import Authority
@@ -182,7 +183,9 @@ class Coordinator:
         app, model = self.loaded.app, self.loaded.app.built
         terms = app.strategy.bind(model.layout, members)
         capacity = self.serving.capacity or self.serving.sites
-        room = app.strategy.cohort(max(capacity, len(members)))
+        most = max(capacity, len(members))
+        gate.meets(app.strategy, most, None)  # what is claimed must hold for as many as may come
+        room = app.strategy.cohort(most)
         terms = Terms(terms.model, terms.payload, terms.payload.weighted(room), terms.cap)
         app.strategy.fits(terms.total)
         names = app.data.source.schema.numeric if app.data.source.schema is not None else ()

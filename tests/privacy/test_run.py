@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from shutil import copy
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -14,9 +15,11 @@ from test_gate import PRIVATE, app
 import fedloom
 from fedloom import events
 from fedloom.adapters.numpy import linear
-from fedloom.core.errors import DigestMismatch, RecordError, RunError
+from fedloom.core.errors import DigestMismatch, RecordError, RunError, StrategyError
+from fedloom.core.task import Member
 from fedloom.privacy.accountant import spent
 from fedloom.recording import begin, resume
+from fedloom.serve import Coordinator, Serving
 from fedloom.simulation import simulate
 from fedloom.store.runs import JOURNAL, journal
 from fedloom.trust import trust
@@ -244,6 +247,23 @@ def test_after_a_restart_the_founders_count_still():
     simulation = simulate(app(replace(PRIVATE, select=fedloom.Uniform(clients=5))))
     with pytest.raises(RunError, match="there were 19 members and are 20"):
         replace(simulation, founders=19).guarantee(2)
+
+
+def test_a_delta_is_refused_that_is_too_large_for_as_many_as_may_come():
+    members = [Member(f"site {i}", 5) for i in range(4)]
+    hall = SimpleNamespace(layouts={}, room=0, roster=[])
+    there = SimpleNamespace(
+        loaded=SimpleNamespace(app=app(fedloom.dp_fedavg(delta=0.02))),
+        hall=hall,
+        log=None,
+        measured=[],
+        _between_rounds=None,
+        serving=Serving(sites=4, capacity=40),
+    )
+    assert Coordinator._training(there, members, {}).founders == 4
+    there.serving = Serving(sites=4, capacity=60)
+    with pytest.raises(StrategyError, match=r"delta of 0\.02 is not below one over 60 clients"):
+        Coordinator._training(there, members, {})
 
 
 def test_the_report_says_what_was_spent(tmp_path):

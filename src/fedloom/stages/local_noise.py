@@ -30,8 +30,7 @@ class LocalGaussianNoise(Stateless):
 
     Args:
         clip: L2 limit of a client's delta, in the units of the delta.
-        noise_multiplier: standard deviation of the noise over the sensitivity; `fedloom calibrate --everyone` finds
-            it, as for central noise: what differs is the sensitivity.
+        noise_multiplier: standard deviation of the noise over the sensitivity; `fedloom calibrate --mechanism local`.
         delta: at which epsilon is told, in (0, 1).
         seeded: draw from the run's seed, for tests: then no privacy is claimed.
 
