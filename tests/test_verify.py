@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import fedloom
 from fedloom.cli import cli
-from fedloom.core.errors import ConfigError
+from fedloom.core.errors import ConfigError, RunError
 from fedloom.recording import RECORD_KEY, begin, resume
 from fedloom.store.chain import canonical
 from fedloom.verify import ALONE, UNPROVED, verify
@@ -136,6 +136,18 @@ def test_another_model_is_found(run):
     path = run / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     assert lost(run) == {"model": "model.safetensors is not the model that the run ended with."}
+
+
+@pytest.mark.parametrize("name", ["entries.jsonl", "history.jsonl", "openings.jsonl", "keys.json"])
+def test_a_file_that_is_nested_without_end_does_not_hold(run, name):
+    path = run / "record" / name
+    before = b"" if name == "keys.json" or not path.exists() else path.read_bytes()
+    path.write_bytes(before + b"[" * 100_000 + b"\n")
+    if name == "keys.json":
+        with pytest.raises(RunError, match="cannot be read"):
+            verify(run)
+    else:
+        assert lost(run)
 
 
 def test_a_split_view_is_found_in_what_a_site_has_seen(once, run, tmp_path):

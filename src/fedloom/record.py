@@ -244,14 +244,12 @@ class Recorder:
         entry = self.record.entries[place]
         if entry.get("kind") != "round":
             return Updates.of(())
-        if place not in self._updates:
-            known = [each for each in lines_of(self.record.folder / OPENINGS) if each["round"] == entry["round"]]
-            fits = (
-                updates
-                for updates in (Updates.of(each["slots"]) for each in known)
-                if updates.tree.root().hex() == entry["updates"]
-            )
-            self._updates[place] = next(fits, Updates.of(()))
+        if place not in self._updates:  # all in one reading: whoever comes late is shown what is its own of many
+            known = [Updates.of(each["slots"]) for each in lines_of(self.record.folder / OPENINGS)]
+            by_root = {updates.tree.root().hex(): updates for updates in known}
+            for at, each in enumerate(self.record.entries):
+                if each.get("kind") == "round":
+                    self._updates.setdefault(at, by_root.get(each["updates"], Updates.of(())))
         return self._updates[place]
 
     def _proved(self, place: int, names: Collection[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import fedloom
+from fedloom import record
 from fedloom.core.errors import RecordError, WireError
 from fedloom.core.state import Record as Round
 from fedloom.core.state import State
@@ -19,7 +20,7 @@ from fedloom.runtime.identity import Peer
 from fedloom.runtime.witness import EVIDENCE, FILE, Witness
 from fedloom.store.checkpoint import Checkpoint, Key
 from fedloom.store.dispatches import Accepted
-from fedloom.store.record import vector_hash
+from fedloom.store.record import lines_of, vector_hash
 
 RUN, ORIGIN = "run-1", "fedloom/coordinator/run-1"
 SITES = ("north", "south", "west")
@@ -432,7 +433,7 @@ def test_a_state_that_the_record_does_not_have_is_not_gone_on_from(there):
         there.open()
 
 
-def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(there, tmp_path):
+def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(there, tmp_path, monkeypatch):
     one = witness(tmp_path / "north")
     one.answered(1, 1, there.models[0].vector, "mine")
     there.close({"north": "mine"})
@@ -440,8 +441,11 @@ def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(the
     for _ in range(12):
         there.close({"south": "x"})
     there.open()
+    read = []
+    monkeypatch.setattr(record, "lines_of", lambda path: read.append(path) or lines_of(path))
     meet(there, one, "north")
     assert one.seen.owed == {}
+    assert len(read) == 1
 
 
 def test_a_vector_is_hashed_with_its_type():

@@ -129,7 +129,7 @@ class Chain:
         try:
             entry = json.loads(line)
             before = entry["prev"]
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise RecordError(f"{where}: this is no entry; put the file's newest copy back.") from error
         if before != self.mark.head or canonical(entry) != line:
             raise RecordError(

@@ -128,5 +128,5 @@ def read_json(path: Path) -> Any:
     """Return what a JSON file holds; raises `RunError`."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}.") from error

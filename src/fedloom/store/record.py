@@ -170,7 +170,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} cannot be read: {error}.") from error
 
 
