@@ -21,12 +21,21 @@ out_console, console = Console(), Console(stderr=True)
 def complain(error: FedloomError) -> None:
     """Say an error in one sentence, with its code."""
     console.print(f"[bold red]error[/] {error.code}: ", end="")
-    console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    console.print(harmless(str(error)), markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """Say a sentence, as it is."""
-    console.print(text, markup=False, soft_wrap=True, highlight=False)
+    console.print(harmless(text), markup=False, soft_wrap=True, highlight=False)
+
+
+def harmless(text: str) -> str:
+    r"""Return a text that moves no cursor, whoever on the other side of a connection has written it.
+
+    >>> ascii(harmless("refused: \x1b[2J, try\nagain"))
+    "'refused: \\ufffd[2J, try\\nagain'"
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
 def trained(
