@@ -160,7 +160,7 @@ def test_what_proves_nothing_is_refused(changes, said):
 
 def test_what_canaries_cannot_hear_is_refused():
     examples = fedloom.dp_sgd_fedavg(lot=0.5, clip=1.0, noise_multiplier=1.0, delta=1e-3)
-    with pytest.raises(ConfigError, match="canaries are clients, and DpSgd protects single examples"):
+    with pytest.raises(ConfigError, match="canaries are whole clients, and this app protects single examples"):
         audit(app(examples))
     local = fedloom.LocalGaussianNoise(clip=0.5, noise_multiplier=1.0, delta=1e-5)
     with pytest.raises(ConfigError, match="what 'local gaussian' noise leaves of a canary is not known here"):

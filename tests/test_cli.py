@@ -86,6 +86,7 @@ def test_demo(command):
         "journal.db",
         "model.safetensors",
         "preparation.json",
+        "record",
         "report.html",
     ]
 
@@ -286,7 +287,7 @@ def test_resume_from_the_command_line(command, tmp_path):
     recording.close()
     told = command("show", "last")
     assert "app: stopped, after round 1\n" in told.out
-    assert told.err == f"`fedloom resume {only_run()}` goes on from here\n"
+    assert f"`fedloom resume {only_run()}` goes on from here\n" in told.err
     told = command("resume", "last", "--json")
     assert [event.get("round") for event in told.events] == [2, 3, None]
     assert told.events[-1]["sha256"] == whole["sha256"]

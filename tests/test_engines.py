@@ -52,7 +52,7 @@ def last(app: App, engine: str) -> State:
 
 STRATEGIES = {
     **{
-        recipe.__name__: recipe(cohort=5)
+        recipe.__name__: recipe(cohort=5, **({"seeded": True} if "seeded" in signature(recipe).parameters else {}))
         for recipe in RECIPES
         if "cohort" in signature(recipe).parameters and recipe.__name__ != "fedbn"
     },

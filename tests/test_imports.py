@@ -23,7 +23,7 @@ ALLOWED = {
     "schedule": {"core", *AXES},
     "recipes": {"core", *AXES, "schedule"},
     "stop": {"core"},
-    "privacy": {"core", "aggregate", "schedule", "select"},
+    "privacy": {"core", "aggregate", "gather", "local", "schedule", "select", "stages", "store"},
 }
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "keras", "transformers", "lightning"}
 HEAVY = {"torch", "sqlalchemy", "dp_accounting", "matplotlib", "pydantic", "rich", "typer", "sklearn", "safetensors"}

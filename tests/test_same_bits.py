@@ -10,12 +10,13 @@ import pytest
 CODE = """
 import json
 from hashlib import sha256
+from inspect import signature
 import fedloom
 from fedloom.recipes import RECIPES
 
 def run(recipe):
     few = {"concurrency": 4} if recipe in (fedloom.fedbuff, fedloom.fedasync) else {}
-    few = {"seeded": True} if recipe is fedloom.dp_fedavg else few
+    few = {"seeded": True} if "seeded" in signature(recipe).parameters else few
     strategy = recipe(leaves=("bias",)) if recipe is fedloom.fedbn else recipe(**few)
     data = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(5))
     app = fedloom.App(model=fedloom.BuiltIn(name="logistic"), data=data, strategy=strategy, rounds=3)

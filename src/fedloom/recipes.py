@@ -324,6 +324,7 @@ def dp_ftrl(
     clip: float = 1.0,
     noise_multiplier: float = 1.0,
     delta: float = 1e-5,
+    seeded: bool = False,
 ) -> Strategy:
     """Differential privacy without sampling: Kairouz et al., ICML 2021 (arXiv 2103.00039v3), DP-FTRL, section 3.
 
@@ -331,7 +332,7 @@ def dp_ftrl(
     their number, in trees of `every` rounds. With `bands` noise is correlated over so many rounds instead, by the
     banded inverse square root (Kalinin et al. 2025, arXiv 2505.12128v1). The server's step is plain: x ← x + mean.
     """
-    how: dict[str, Any] = {"clip": clip, "noise_multiplier": noise_multiplier, "delta": delta}
+    how: dict[str, Any] = {"clip": clip, "noise_multiplier": noise_multiplier, "delta": delta, "seeded": seeded}
     noise: Any = TreeNoise(steps=every, **how) if bands is None else BandNoise(every=every, bands=bands, **how)
     return replace(dp_fedavg(sgd), select=Cyclic(every), stages=(noise,), aggregate=Mean(expected=1 / every))
 

@@ -165,7 +165,11 @@ class Full:
     read = property(lambda self: self.stack.read)
     moved = property(lambda self: self.stack.moved)
     grad = property(lambda self: self.stack.grad)
-    descend = property(lambda self: self.stack.descend)
+
+    def descend(self, start, steps, rate):
+        self.load(start, steps.clients)
+        return self.stack.descend(start, steps, rate)
+
     put = property(lambda self: self.stack.put)
     gather = property(lambda self: self.stack.gather)
     weigh = property(lambda self: self.stack.weigh)
