@@ -5,8 +5,9 @@ import math
 import dp_accounting as dp
 import numpy as np
 import pytest
+from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
+from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from scipy.special import gammaln, logsumexp
 from scipy.stats import norm
 
@@ -97,6 +98,28 @@ def test_truncated_samples():
     event = Poisson(0.5, cap=2).event(DpEvent("gaussian", {"noise_multiplier": 1.0}))
     accountant = PLDAccountant().compose(translated(event, 4).single, 3).compose(translated(event, 3).single, 2)
     assert accountant.get_epsilon(1e-6) == pytest.approx(17.904330, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_mixtures_of_gaussians():
+    """The same file: s = 1 with {0, 1, 2} three times and s = 2 with {0, 2, 3} twice; no mechanism here is one."""
+    first = MixtureOfGaussiansDpEvent(1.0, [0, 1, 2], [0.2, 0.6, 0.2])
+    second = MixtureOfGaussiansDpEvent(2.0, [0, 2, 3], [0.33, 0.34, 0.33])
+    accountant = PLDAccountant().compose(first, 3).compose(second, 2)
+    assert accountant.get_epsilon(1e-6) == pytest.approx(17.193115, abs=1e-3)
+
+
+def test_randomised_response():
+    """The same file: four answers, noise 4/(3 + e), replace-one, costs no delta at epsilon 1; nothing here is one."""
+    accountant = PLDAccountant(dp.NeighboringRelation.REPLACE_ONE)
+    accountant.compose(dp.RandomizedResponseDpEvent(4 / (3 + math.e), 4))
+    assert accountant.get_delta(1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_constant_curve_is_converted_at_its_largest_order():
+    """The same file's RDP neighbour: 1.1 at orders 2 to 32, delta 1e-5."""
+    found, order = compute_epsilon(range(2, 33), [1.1] * 31, 1e-5)
+    assert (found, order) == (pytest.approx(1.32783806176), 32)
 
 
 def test_the_curve_of_a_sampled_gaussian():
