@@ -127,6 +127,25 @@ def test_the_noise_has_its_deviation():
     assert delta.std() == pytest.approx(3.0 * 2.0 / 5, rel=0.06)  # 4001 normals: five deviations of their deviation
 
 
+@pytest.mark.parametrize(("dtype", "resident"), [("float32", False), ("float64", False), ("float32", True)])
+@pytest.mark.parametrize("z", [3.0, 0.01])
+def test_sum_and_noise_are_on_one_grid(dtype, resident, z):
+    """Else a small value with fine digits shows that no example was added to it (Mironov, CCS 2012)."""
+    local = DpSgd(lot=1.0, steps=1, clip=2.0, noise_multiplier=z, delta=1e-3, optimizer=Step(1.0))
+    rows = data(7, 50)
+    if resident:
+        model = torch_model(mlp((50,), 1, hidden=()), "mse")
+        stack = TorchResident(model.stack())
+        held = stack.put(Examples(rows.inputs, rows.targets.astype(np.float32)))
+    else:
+        model, held = linear(50, dtype=dtype), rows
+        stack = model.stack()
+    works = local.train_many(stack, model.layout, np.zeros(51, dtype), [held], [None], round=1, streams=[STREAMS])
+    steps = np.asarray(stack.read(works.deltas), np.float64) / (2.0 ** (np.floor(np.log2(z * 2.0 / 7)) - 20))
+    assert np.array_equal(steps, np.rint(steps))
+    assert not np.array_equal(steps / 2, np.rint(steps / 2))  # and on no coarser one
+
+
 def test_any_optimizer_decay_and_rate():
     local = DpSgd(**SETTINGS, optimizer=Adam(0.05), weight_decay=0.1, rate=lambda round: 0.0 if round == 2 else 1.0)
     start = np.ones(4, np.float32)

@@ -23,6 +23,7 @@ from ..optimize.step import Step
 from .memoryless import Memoryless
 
 ROUNDING = 2.0**-23  # of float32: norms and sums are computed in it, so the noise is for a clip that is a little longer
+FINE = 20  # bits of the noise's deviation; noise and sum are rounded to the last of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,9 @@ class DpSgd(Memoryless):
     over the gradients g of the lot's examples, all parameters as one vector. An empty lot is a step of noise. Lots,
     noise and a module's own randomness come from the operating system. Nothing else leaves a client: no training loss,
     and no count of what was drawn. An example whose gradient is not finite counts as zero, or an update that is no
-    number would tell that it was there. Differences: the noise is for a clip a few 10^-4 longer, which covers rounding
-    in float32; any `Optimizer` may take the step.
+    number would tell that it was there. Differences: sum and noise are rounded to a grid of a power of two, 2^-20 of
+    the deviation or finer, so that no floating-point number shows where it came from (Mironov, CCS 2012); the noise is
+    for a clip a few 10^-4 longer, which covers rounding; any `Optimizer` may take the step.
 
     Args:
         lot: examples in a lot on average: a whole number, or a fraction in (0, 1] of each client's own, with which all
@@ -146,7 +148,7 @@ class DpSgd(Memoryless):
         x = stack.load(begun, len(drawn.data))
         state, scale = self.optimizer.init(x, layout), self.rate(round)
         for step in range(drawn.plans[0].steps):
-            gradient = stack.clipped(x, drawn.batch(step), self.clip, drawn.seed(step))
+            gradient = drawn.rounded(stack.clipped(x, drawn.batch(step), self.clip, drawn.seed(step)))
             gradient = add(gradient, stack.load(drawn.noise(step, layout), len(x)), 1.0)
             if self.weight_decay:
                 gradient = add(gradient, x, self.weight_decay)
@@ -163,6 +165,7 @@ class Drawn:
         self.local, self.stack, self.data, self.streams = local, stack, data, streams
         self.plans = [local.lots(one.size) for one in data]
         self.expected = np.array([plan.expected for plan in self.plans])
+        self.grid = np.exp2(np.floor(np.log2(local.noise_multiplier * local.clip / self.expected)) - FINE)
 
     def _source(self, step: int, k: int) -> Streams | None:
         """Return where to draw from: nowhere but the operating system, unless all is seeded."""
@@ -175,9 +178,16 @@ class Drawn:
     def noise(self, step: int, layout: Layout) -> NDArray[np.float64]:
         """Return noise for every client's sum over its expected lot, (K, P)."""
         drawn = np.stack([gaussian(layout.size, self._source(step, k)) for k in range(len(self.data))])
-        clip = self.local.clip * (1 + ROUNDING * (2048 + self.expected))
-        drawn *= (self.local.noise_multiplier * clip / self.expected)[:, None]
-        return drawn
+        z, grid = self.local.noise_multiplier, self.grid[:, None]
+        clip = self.local.clip * (1 + ROUNDING * (2048 + self.expected) + z * layout.size**0.5 * 2.0**-FINE)
+        drawn *= (z * clip / self.expected)[:, None] / grid
+        return np.rint(drawn, out=drawn) * grid
+
+    def rounded(self, sums: Any) -> Any:
+        """Return every client's sum on its grid, written in place; to divide by a power of two is exact."""
+        for k, step in enumerate(self.grid.tolist()):
+            sums[k] = (sums[k] / step).round() * step
+        return sums
 
     def batch(self, step: int) -> Batch:
         """Return the lots as one batch (K, B, …); an example weighs one over the expected lot, padding nothing."""
