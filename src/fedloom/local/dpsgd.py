@@ -181,7 +181,7 @@ class Drawn:
         z, grid = self.local.noise_multiplier, self.grid[:, None]
         clip = self.local.clip * (1 + ROUNDING * (2048 + self.expected) + z * layout.size**0.5 * 2.0**-FINE)
         drawn *= (z * clip / self.expected)[:, None] / grid
-        return np.rint(drawn, out=drawn) * grid
+        return np.asarray(np.rint(drawn, out=drawn) * grid)
 
     def rounded(self, sums: Any) -> Any:
         """Return every client's sum on its grid, written in place; to divide by a power of two is exact."""
