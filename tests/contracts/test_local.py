@@ -154,6 +154,8 @@ def test_bad_rows_are_a_fault_and_never_reach_the_sum(local, model):
     equal = {"weights": Equal(), "aggregate": Mean(over=dict.fromkeys(local.population, "members"))}
     strategy = replace(fedavg(), local=local, **equal)
     made = small(model, replace(strategy, schedule=Sync(quorum=1)), splits)
+    private = isinstance(local, DpSgd)  # a fault would tell of a row: there it counts as zero
     for state in made.run(2):
-        assert [(fault.site, fault.error) for fault in state.record.faults] == [("site2", "NotFinite")]
+        faults = [(fault.site, fault.error) for fault in state.record.faults]
+        assert faults == ([] if private else [("site2", "NotFinite")])
         assert np.isfinite(state.vector).all()
