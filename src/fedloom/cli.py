@@ -381,6 +381,7 @@ def _reopened(run: str, out: Path, *, ended: bool = False) -> Recording:
 _MORE = (
     ("calibrate", "calibrate"),
     ("curve", "curve"),
+    ("blind", "blind"),
     ("audit", "audit"),
     ("provision", "provision"),
     ("approve", "approve"),

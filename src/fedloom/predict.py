@@ -63,12 +63,13 @@ class Predictions:
 
 def predict(model: Model, vector: Vector, source: Source, statistics: dict[str, Any], path: Path) -> Predictions:
     """Return predictions for the rows of a file; a label is not needed. Raises `DataError` as reading does."""
-    columns, inputs, dropped = _inputs(source, statistics, path)
+    columns, inputs, dropped = prepared(source, statistics, path)
     outputs = model.predict(model.load(vector), inputs)
     return Predictions(columns, source.class_names, outputs, dropped)
 
 
-def _inputs(source: Source, statistics: dict[str, Any], path: Path) -> tuple[dict[str, Any], NDArray[Any], int]:
+def prepared(source: Source, statistics: dict[str, Any], path: Path) -> tuple[dict[str, Any], NDArray[Any], int]:
+    """Return a file's own columns as text, its rows as a model's inputs, and how many the schema leaves out."""
     if source.schema is not None:
         delimiter = source.delimiter if isinstance(source, Csv) else ","
         cells = read_parquet(path) if isinstance(source, Parquet) else read_texts(path, delimiter)
