@@ -131,7 +131,7 @@ def test_before_the_first_round_there_is_a_file_and_no_journal(waiting, tmp_path
 def test_the_newest_run_is_shown_and_another_one_by_its_name(run, waiting, tmp_path):
     assert standing(tmp_path).run == max(run.name, waiting.name)
     assert standing(tmp_path, waiting.name).run == waiting.name
-    with pytest.raises(UnknownRun, match="there is no run nothing in"):
+    with pytest.raises(UnknownRun, match="there is no run 'nothing' in"):
         standing(tmp_path, "nothing")
 
 

@@ -141,7 +141,10 @@ def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> 
     if loaded.app.strategy.gather.hides:
         _known(loaded, joining.home, "")  # refused now, not in a round
     books = booked(joining, own)
-    told("ledger", _spent(*books, policyfile.read(joining.home)))
+    policy = policyfile.read(joining.home)
+    told("ledger", _spent(*books, policy))
+    if policy.approval == "required" and not approved(joining.home, loaded.identity):
+        told("approval", unapproved(joining.home))
     return Site(
         joining.name,
         loaded.identity,
@@ -154,6 +157,17 @@ def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> 
         told,
         renewal=lambda: _due(joining.home, credentials),
         renewed=lambda answer: _renewed(joining.home, answer),
+    )
+
+
+def unapproved(home: Path) -> str:
+    """Return what a site is told that joins before anybody has approved the app.
+
+    >>> unapproved(Path("north"))
+    'nobody has approved this app here, and every task is refused until `fedloom approve APP --home north` is run'
+    """
+    return (
+        f"nobody has approved this app here, and every task is refused until `fedloom approve APP --home {home}` is run"
     )
 
 

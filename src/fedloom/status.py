@@ -150,7 +150,9 @@ def _folder(runs: Path, run: str | None) -> Path:
     if run in known:
         return runs / str(run)
     there = f"the newest are {', '.join(known[-3:])}" if known else "nothing was ever served from it"
-    raise UnknownRun(f"there is no run {run or ''} in {runs}; {there}. --home is the folder of `fedloom serve`.")
+    raise UnknownRun(
+        f"there is no run{f' {run!r}' if run else ''} in {runs}; {there}. --home is the folder of `fedloom serve`."
+    )
 
 
 def _journal(folder: Path) -> tuple[RunRow | None, tuple[Mapping[str, Any], ...]]:

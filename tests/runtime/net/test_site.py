@@ -1,5 +1,6 @@
 """A site's side of a connection, without one: what it asks for and passes over, and what it says when it cannot."""
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fedloom.core.errors import RunError, WireError
 from fedloom.core.task import Fault, Member
 from fedloom.runtime.net.codec import reply_of
 from fedloom.runtime.net.line import CHUNK_BYTES
-from fedloom.runtime.net.site import UNREAD, Site
+from fedloom.runtime.net.site import UNREAD, Site, why
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.runtime.net.talk import Chunk
 
@@ -133,3 +134,14 @@ def test_a_task_that_cannot_be_taken_in_is_answered_with_a_fault(tmp_path, error
     assert offer["keys"] == ["train/1"]
     assert fault == Fault("a", "train", type(error).__name__, sentence)
     assert ("refused", str(error)) in told
+
+
+@pytest.mark.parametrize("code", [62, 64])
+def test_a_coordinator_that_is_called_by_another_name_than_its_certificates_is_said_in_words(code):
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code = code
+    assert why(error, "10.0.0.7") == (
+        "the coordinator's certificate is not for 10.0.0.7; give --server a name that `fedloom provision --host` got"
+    )
+    error.verify_code = 10  # has expired
+    assert "certificate verify failed" in why(error, "10.0.0.7")

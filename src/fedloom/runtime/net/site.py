@@ -30,6 +30,7 @@ from .talk import Channel, Chunk, Message, field_of, numbers_of
 log = getLogger(__name__)
 UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
+WRONG_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 CONNECT_S = 15.0
 
 
@@ -121,7 +122,7 @@ class Site:
         if monotonic() - self._reached > self.away_s:
             raise WireError(f"the coordinator could not be reached for {self.away_s:g} s: {error}.") from error
         pause = wait_s * (0.5 + SystemRandom().random())  # so that sites do not all call at once
-        self.told("away", f"{error}; calling again in {pause:.1f} s")
+        self.told("away", f"{why(error, self.address[0])}; calling again in {pause:.1f} s")
         self.stopping.wait(pause)
 
     def _call(self) -> None:
@@ -342,6 +343,19 @@ def phase_of(message: Message) -> str:
         case {"task": str(name)} if name in TASKS:
             return name
     return "task"
+
+
+def why(error: OSError, host: str) -> str:
+    """Return why a call failed, and where the words of OpenSSL alone would not say it, what to do.
+
+    >>> why(OSError("Connection refused"), "hub")
+    'Connection refused'
+    """
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in WRONG_NAME:
+        return (
+            f"the coordinator's certificate is not for {host}; give --server a name that `fedloom provision --host` got"
+        )
+    return str(error)
 
 
 def tellable(error: FedloomError) -> str:
