@@ -18,6 +18,7 @@ ALLOWED = {
     "local": {"core", "optimize"},
     "adapters": {"core"},
     "data": {"core"},
+    "blind": {"adapters", "app", "core", "data", "store"},
     "store": {"core"},
     "runtime": {"core", "store", "version"},
     "schedule": {"core", *AXES},

@@ -57,6 +57,8 @@ def test_words_that_are_missing_are_named(command):
     assert "give one of --describe RUN" in command("blind").err
     assert "give one of --describe RUN" in command("blind", "--encrypt", "a", "--answer", "b").err
     assert "this step needs --form too" in command("blind", "--encrypt", "a").err
+    words = ("blind", "--encrypt", "a", "--form", "b", "--key", "k", "--output", "./k")
+    assert "named for both the key, which stays, and the query" in command(*words).err
     assert "this step needs --output too" in command("blind", "--describe", "last").err
 
 

@@ -69,13 +69,17 @@ def _encrypt(rows: Path, form_path: Path, key_path: Path, output: Path) -> None:
 
     if key_path.exists():
         raise ConfigError(f"{key_path} is there already, and a key is for one query; name another file.")
+    if key_path.resolve() == output.resolve():
+        raise ConfigError(
+            f"{output} is named for both the key, which stays, and the query, which leaves; name two files."
+        )
     form = Form.read(form_path)
     _, inputs, dropped = prepared(form.source, form.statistics, rows)
     if dropped:
         say(f"{dropped} rows have missing cells that the schema drops; they are left out")
     query, key = ask(form, inputs)
-    key.write(key_path)
     query.write(output)
+    key.write(key_path)
     say(f"{output} is for the model's holder, who learns that it is {query.rows:,} rows of {query.columns:,} inputs")
     say(f"{key_path} stays here: whoever has it reads the rows")
 
