@@ -118,3 +118,10 @@ def test_sites_that_this_machine_is_too_small_for_are_not_compared():
 def test_comparing_alone_is_not_kept_from_by_other_sites_needs():
     needs = fedloom.Needs(clients={"client-002": fedloom.Needs(cpus=0.5)})
     assert len(compared(needs=needs)[0].rows) == 3
+
+
+def test_sites_that_train_under_masks_are_compared_too():
+    stages = (fedloom.Clip(1.0), fedloom.FixedPoint(limit=1.0))
+    plain = replace(fedloom.fedavg(), stages=stages)
+    hidden, _, _ = compared(strategy=replace(plain, gather=fedloom.SecAgg()))
+    assert hidden == compared(strategy=plain)[0]

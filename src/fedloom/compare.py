@@ -13,6 +13,7 @@ from .core.task import Evaluate, Evaluated, ask_all
 from .core.weights import Equal
 from .data.rows import SiteRows
 from .engines import fits
+from .gather import Plain
 from .local import AtHome
 from .report.view import Estimate, SiteRow
 from .schedule import Sync
@@ -99,7 +100,8 @@ def _one_pot(simulation: Simulation) -> dict[str, SiteRows]:
 
 
 def _set_up(app: App, held: Mapping[str, SiteRows], rounds: int) -> Simulation:
-    strategy = replace(app.strategy, select=Everyone(), schedule=Sync(), weights=Equal())
+    # one site has nobody to hide among, and what hides gives the bits of the plain sum
+    strategy = replace(app.strategy, select=Everyone(), schedule=Sync(), weights=Equal(), gather=Plain())
     once = replace(app, strategy=strategy, rounds=rounds, stop=Stop(watch=app.stop.watched))
     once = replace(once, evaluate_every=rounds, evaluate_sites=None, needs=Needs())
     return simulate(once, held=held)
