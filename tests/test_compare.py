@@ -125,3 +125,12 @@ def test_sites_that_train_under_masks_are_compared_too():
     plain = replace(fedloom.fedavg(), stages=stages)
     hidden, _, _ = compared(strategy=replace(plain, gather=fedloom.SecAgg()))
     assert hidden == compared(strategy=plain)[0]
+
+
+@pytest.mark.parametrize("strategy", [fedloom.krum(byzantine=1), fedloom.trimmed_mean()])
+def test_where_sites_outvote_each_other_one_alone_keeps_its_own_word(strategy):
+    data = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(6))
+    found, simulation, _ = compared(data=data, strategy=strategy)
+    plain, _, _ = compared(data=data, strategy=replace(strategy, aggregate=fedloom.Mean()))
+    assert len(found.rows) == len(simulation.held) == 6
+    assert [row.alone for row in found.rows] == [row.alone for row in plain.rows]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from .aggregate import Mean
 from .app import App
 from .core.errors import ConfigError
 from .core.layout import Vector
@@ -102,6 +103,8 @@ def _one_pot(simulation: Simulation) -> dict[str, SiteRows]:
 def _set_up(app: App, held: Mapping[str, SiteRows], rounds: int) -> Simulation:
     # one site has nobody to hide among, and what hides gives the bits of the plain sum
     strategy = replace(app.strategy, select=Everyone(), schedule=Sync(), weights=Equal(), gather=Plain())
+    if strategy.aggregate.least > len(held):  # one site has nobody to outvote
+        strategy = replace(strategy, aggregate=Mean())
     once = replace(app, strategy=strategy, rounds=rounds, stop=Stop(watch=app.stop.watched))
     once = replace(once, evaluate_every=rounds, evaluate_sites=None, needs=Needs())
     return simulate(once, held=held)
