@@ -178,6 +178,7 @@ arrays = { shape = [80], classes = 2 }
 """
 
 
+@pytest.mark.slow
 def test_the_command_prints_both_numbers_and_fails_for_a_broken_build(command, tmp_path, monkeypatch):
     rows, labels = np.zeros((40, 80)), np.arange(40) % 2
     np.savez(tmp_path / "rows.npz", train_images=rows, train_labels=labels, test_images=rows, test_labels=labels)

@@ -10,6 +10,8 @@ import fedloom
 from fedloom.core.errors import ConfigError
 from fedloom.curve import curve, noised
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = fedloom.dp_sgd_fedavg(fedloom.sgd(0.5, steps=2), lot=1.0, noise_multiplier=9.0, delta=1e-3)
 CLIENTS = fedloom.dp_fedavg(fedloom.sgd(0.5), noise_multiplier=9.0, delta=1e-2)
 

@@ -8,6 +8,8 @@ from fedloom.core.errors import ConfigError
 from fedloom.shadows import infer
 from fedloom.simulation import simulate
 
+pytestmark = pytest.mark.slow
+
 
 def app(strategy, rounds=6):
     """Return an app whose labels are coins: whatever is learned of them is memory."""

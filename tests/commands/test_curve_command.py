@@ -25,6 +25,7 @@ sgd = { lr = 0.5, steps = 2 }
 """
 
 
+@pytest.mark.slow
 def test_a_table_a_picture_and_json(command, tmp_path):
     rows = [f"{age},{'yes' if age > 50 else 'no'}" for age in range(5, 95)]
     (tmp_path / "rows.csv").write_text("\n".join(["age,sick", *rows]))

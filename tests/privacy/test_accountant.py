@@ -187,6 +187,7 @@ def test_samples_of_correlated_noise_are_refused(inner):
             spent(select.event(inner), 1, 1e-5, 100)
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_all_rounds_gives_what_the_accountant_gives():
     for event, relation in (
         (translated(Poisson(0.2).event(NOISE)).rdp, dp.NeighboringRelation.REPLACE_SPECIAL),

@@ -50,6 +50,7 @@ def by_hand(rate, steps, z=2.0, delta=1e-3):
     return accountant.compose(event, steps).get_epsilon(delta)
 
 
+@pytest.mark.slow
 def test_every_site_has_its_own_epsilon_and_the_worst_is_told():
     found = examples.guarantee(PRIVATE.examples, 3, MEMBERS)
     expected = {"north": by_hand(0.1, 3 * 10), "south": by_hand(0.4, 3 * 3), "west": by_hand(1.0, 3 * 1)}
@@ -76,6 +77,7 @@ def test_of_many_sites_the_worst_is_bounded_and_only_the_first_are_told():
     assert len(examples.guarantee(event, 2, alike).sites) == examples.LISTED
 
 
+@pytest.mark.slow
 def test_the_noise_that_is_found_keeps_every_site_within_the_budget():
     local = replace(PRIVATE.local, lot=100)  # all of everybody's, which is quick to account
     z = examples.calibrated(local.event(), 1.5, 3, MEMBERS)
