@@ -40,8 +40,8 @@ def seeded(monkeypatch):
 def test_an_honest_build_passes_and_the_bound_is_not_far_below():
     found = audit(app(EVERYONE, rounds=5))
     assert not found.broken
-    assert 1.8 < found.independent <= found.epsilon == pytest.approx(3.1246, abs=1e-3)
-    assert 0.5 < found.one_run < found.independent
+    assert 0.7 < found.independent <= found.epsilon == pytest.approx(3.1246, abs=1e-3)
+    assert 0.3 < found.one_run < found.epsilon
     assert (found.canaries, found.runs) == (1000, 2)
 
 
@@ -49,7 +49,7 @@ def test_an_honest_build_passes_and_the_bound_is_not_far_below():
 def test_an_honest_build_passes_with_sampling():
     found = audit(app())
     assert not found.broken
-    assert 2.5 < found.bound < found.epsilon
+    assert 0.9 < found.bound < found.epsilon
 
 
 def no_noise(monkeypatch):

@@ -52,10 +52,10 @@ def has_journal(folder: Path) -> bool:
 
 
 def found_again(out: Path, database: str) -> None:
-    """Make folders for the runs in a database that have none here: the disk that had them is gone."""
+    """Make folders for the runs in a database that have none here, or no more than a record: the disk is gone."""
     for run in runs_in(database):
-        if not (out / run).exists():
-            (out / run).mkdir(parents=True)
+        if not has_journal(out / run):
+            (out / run).mkdir(parents=True, exist_ok=True)
             write_whole(out / run / ELSEWHERE, database.encode(), mode=0o600)
 
 
