@@ -26,7 +26,7 @@ from torch.nn import functional
 from fedloom.adapters.torch import torch_model
 from fedloom.adapters.torch_nets import linear, mlp
 from fedloom.core.draws import gaussian
-from fedloom.core.parts import Batch
+from fedloom.core.model import Batch
 from fedloom.core.rng import stream
 
 LOT, CLIP = 256, 1.0

@@ -13,7 +13,7 @@ import argparse
 import time
 
 import fedloom
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.accountant import spent
 from fedloom.privacy.calibrate import noise_multiplier
 

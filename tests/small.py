@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fedloom.core.examples import Examples, Split
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.parts import Examples, Split
 from fedloom.core.rng import stream
 from fedloom.core.state import State
 from fedloom.core.strategy import Strategy, Terms

@@ -8,7 +8,7 @@ import pytest
 import fedloom
 from fedloom.attackers import Attackers, called
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.local import ALittle, Backdoor, Noise, Scaling, SignFlip
 from fedloom.recording import begin, resume
 from fedloom.simulation import simulate

@@ -11,7 +11,7 @@ import fedloom
 from fedloom import ConfigError, tuning
 from fedloom.adapters.numpy import linear, logistic
 from fedloom.adapters.torch import torch_model
-from fedloom.core.parts import Examples, Split
+from fedloom.core.examples import Examples, Split
 from fedloom.core.rng import stream
 from fedloom.core.task import Fault, Prepare, Task, Train, Trained, ask_all
 from fedloom.local import Sgd

@@ -7,10 +7,10 @@ from .aggregate import GeometricMedian, Krum, Mean, Median, TrimmedMean
 from .app import App, Data
 from .attackers import Attackers
 from .core.errors import ConfigError, DataError, FedloomError, RunError, StrategyError, UpdateError
+from .core.examples import Examples
 from .core.layout import Layout, Leaf
 from .core.metrics import Metrics
 from .core.needs import Needs
-from .core.parts import Examples
 from .core.state import State
 from .core.strategy import Strategy
 from .core.update import Update

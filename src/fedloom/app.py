@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from .core.errors import ConfigError
+from .core.model import Model
 from .core.needs import Needs
-from .core.parts import Model
 from .core.state import State
 from .core.strategy import Strategy
 from .data.partition import Iid, Partition

@@ -17,9 +17,10 @@ import numpy as np
 
 from .app import App
 from .core.errors import ConfigError
+from .core.event import DpEvent
+from .core.examples import Examples
 from .core.layout import MODEL, Layout
 from .core.metrics import Metrics
-from .core.parts import DpEvent, Examples
 from .core.rng import stream
 from .core.strategy import Strategy
 from .core.update import Update, weigh

@@ -9,8 +9,8 @@ import numpy as np
 
 from .app import App
 from .core.errors import ConfigError
+from .core.examples import Examples
 from .core.layout import Vector
-from .core.parts import Examples
 from .core.rng import stream
 from .core.strategy import Strategy, Terms
 from .local.attacks import ALittle, Attack, Backdoor, LabelFlip, Noise, Scaling, SignFlip

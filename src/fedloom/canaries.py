@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .app import App
 from .core.errors import ConfigError
+from .core.examples import Examples, Split
 from .core.layout import MODEL, Vector
-from .core.parts import Examples, Split
 from .core.rng import Streams, stream
 from .core.state import State
 from .core.strategy import Strategy, Terms

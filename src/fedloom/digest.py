@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.parts import Model
+from .core.model import Model
 
 HIDDEN = frozenset({"partition", "path", "test_path", "device"})  # who holds what, where, and what computes
 

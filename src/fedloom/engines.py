@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from .adapters.threads import forkable, gpus, one_thread
 from .core.errors import ConfigError
+from .core.model import Resident, Stack
 from .core.needs import Needs, Resources
-from .core.parts import Resident, Stack
 from .core.strategy import Terms
 from .core.task import Federation
 from .runtime.chunk import Together

@@ -13,8 +13,9 @@ from .aggregate import Mean
 from .app import App
 from .auditing import Audit, audit
 from .core.errors import ConfigError
+from .core.event import NOT_PRIVATE
+from .core.examples import Examples
 from .core.layout import Vector
-from .core.parts import NOT_PRIVATE, Examples
 from .core.rng import stream
 from .core.strategy import Strategy
 from .core.update import Update, fold, weigh

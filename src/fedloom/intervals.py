@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from .core.examples import Examples
 from .core.layout import Vector
-from .core.parts import Examples, Model
+from .core.model import Model
 from .core.rng import stream
 from .report.bootstrap import interval
 

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from .adapters.losses import named
 from .core.errors import ConfigError, MissingExtra
-from .core.parts import Model
+from .core.model import Model
 from .data.sources import Source
 
 ModelFor = Callable[[Source], Model]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .core.errors import ConfigError, DataError
 from .core.layout import Vector
-from .core.parts import Model
+from .core.model import Model
 from .data import Npz, Parquet, Source, TableRows
 from .data.parquet import read_parquet
 from .data.sources import Csv

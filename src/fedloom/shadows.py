@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from .app import App
 from .core.errors import ConfigError
+from .core.examples import Examples
 from .core.layout import Vector
 from .core.needs import Needs
-from .core.parts import Examples
 from .core.rng import Streams, stream
 from .data.rows import Rows, SiteRows
 from .privacy.membership import Roc, Scores, confidence, halves, judged, offline_lira

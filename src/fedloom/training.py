@@ -8,10 +8,11 @@ from typing import Any
 
 from .app import App
 from .core.errors import ConfigError, RunError
+from .core.examples import Examples
 from .core.layout import MODEL, Vector
 from .core.metrics import Metrics
 from .core.metrics import total as sum_of
-from .core.parts import Examples, Model
+from .core.model import Model
 from .core.rng import stream
 from .core.state import State
 from .core.strategy import Terms

@@ -2,7 +2,7 @@
 
 import math
 
-from .core.parts import NOT_PRIVATE
+from .core.event import NOT_PRIVATE
 from .core.strategy import Strategy
 from .gather.encrypted import Encrypted
 from .gather.secagg import EVERYBODY, SecAgg

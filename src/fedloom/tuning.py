@@ -13,7 +13,7 @@ from time import perf_counter
 from .adapters.threads import forkable, single_threaded
 from .core.errors import ConfigError
 from .core.layout import Layout
-from .core.parts import Resident, Stack
+from .core.model import Resident, Stack
 from .core.state import State
 from .core.strategy import Strategy, Terms
 from .core.task import Fault, Task, Train

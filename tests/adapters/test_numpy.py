@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fedloom.adapters.numpy import linear, logistic
 from fedloom.core.errors import ConfigError, LayoutMismatch
-from fedloom.core.parts import Examples
+from fedloom.core.examples import Examples
 from fedloom.core.rng import stream
 
 STREAMS = stream(0, 1)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fedloom.adapters.torch import EVALUATE_BATCH, torch_model
 from fedloom.adapters.torch_nets import cnn, mlp
 from fedloom.core.errors import ConfigError, DataError, LayoutMismatch, MissingExtra
-from fedloom.core.parts import Examples
+from fedloom.core.examples import Examples
 from fedloom.core.rng import stream
 
 STREAMS = stream(2, 1)

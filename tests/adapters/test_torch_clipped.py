@@ -10,7 +10,8 @@ from fedloom.adapters.numpy import linear, logistic
 from fedloom.adapters.torch import torch_model
 from fedloom.adapters.torch_nets import cnn, mlp
 from fedloom.core.errors import ConfigError
-from fedloom.core.parts import Batch, Examples
+from fedloom.core.examples import Examples
+from fedloom.core.model import Batch
 from fedloom.core.rng import stream
 
 RNG = np.random.default_rng(0)

@@ -11,8 +11,9 @@ from torch import nn
 
 from fedloom.adapters.torch import torch_model
 from fedloom.core.errors import DataError, OutOfBound
+from fedloom.core.examples import Examples
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.parts import Examples, Resident
+from fedloom.core.model import Resident
 from fedloom.core.update import weigh_many
 
 MODEL = torch_model(lambda: nn.Linear(2, 3))

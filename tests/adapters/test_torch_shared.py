@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from fedloom.adapters import torch_shared
 from fedloom.adapters.torch import torch_model
-from fedloom.core.parts import Batch, Examples
+from fedloom.core.examples import Examples
+from fedloom.core.model import Batch
 from fedloom.core.rng import stream
 from fedloom.local.sgd import Sgd
 from fedloom.optimize import Step

@@ -9,7 +9,8 @@ from fedloom.adapters.numpy import logistic
 from fedloom.adapters.torch import torch_model
 from fedloom.adapters.torch_nets import mlp
 from fedloom.aggregate import Mean
-from fedloom.core.parts import DpEvent, Examples, Split
+from fedloom.core.event import DpEvent
+from fedloom.core.examples import Examples, Split
 from fedloom.core.rng import stream
 from fedloom.core.weights import Equal
 from fedloom.local import AtHome, Custom, DpSgd, Prox, Scaffold, Sgd

@@ -17,8 +17,8 @@ from fedloom.adapters.torch import torch_model
 from fedloom.adapters.torch_nets import cnn, mlp
 from fedloom.adapters.torch_nets import linear as torch_linear
 from fedloom.core.errors import LayoutMismatch
+from fedloom.core.examples import Examples
 from fedloom.core.metrics import SCORE_BINS
-from fedloom.core.parts import Examples
 from fedloom.core.rng import stream
 
 STREAMS = stream(5, 1)

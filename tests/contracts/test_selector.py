@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
-from fedloom.core.parts import NOT_PRIVATE, DpEvent
+from fedloom.core.event import NOT_PRIVATE, DpEvent
 from fedloom.core.rng import stream
 from fedloom.core.task import Member
 from fedloom.select import Cyclic, Everyone, Poisson, Steady, Uniform

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedloom.adapters.numpy import logistic
+from fedloom.core.event import NOT_PRIVATE, DpEvent
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.parts import NOT_PRIVATE, DpEvent
 from fedloom.core.rng import stream
 from fedloom.core.update import Update
 from fedloom.core.weights import Equal

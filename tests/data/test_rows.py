@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedloom.core.errors import ConfigError, DataError
-from fedloom.core.parts import Holding
+from fedloom.core.examples import Holding
 from fedloom.data.rows import ArrayRows, Rows, SiteRows, TableRows
 from fedloom.data.schema import Column, Schema
 from fedloom.data.table import read_table

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from fedloom.core.errors import ConfigError
-from fedloom.core.parts import Examples
+from fedloom.core.examples import Examples
 from fedloom.core.rng import stream
 from fedloom.local.attacks import ALittle, Backdoor, LabelFlip, Noise, Scaling, SignFlip
 

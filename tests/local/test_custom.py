@@ -5,7 +5,7 @@ import pytest
 
 from fedloom.adapters.numpy import linear
 from fedloom.core.errors import LayoutMismatch
-from fedloom.core.parts import Examples
+from fedloom.core.examples import Examples
 from fedloom.core.rng import stream
 from fedloom.local import Custom, Sgd
 from fedloom.optimize import Step

@@ -11,7 +11,8 @@ from fedloom.adapters.torch_device import TorchResident
 from fedloom.adapters.torch_nets import mlp
 from fedloom.core.draws import gaussian, uniform
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import EXAMPLES, SEEDED, Examples
+from fedloom.core.event import EXAMPLES, SEEDED
+from fedloom.core.examples import Examples
 from fedloom.core.rng import stream
 from fedloom.local import DpSgd
 from fedloom.optimize import Adam, Step

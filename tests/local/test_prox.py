@@ -5,7 +5,7 @@ import torch
 from fedloom.adapters.numpy import linear
 from fedloom.adapters.torch import torch_model
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import Examples
+from fedloom.core.examples import Examples
 from fedloom.core.rng import stream
 from fedloom.local import Prox, Sgd
 from fedloom.optimize import Step

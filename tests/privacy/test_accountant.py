@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fedloom.core.errors import MissingExtra, StrategyError
-from fedloom.core.parts import NOT_PRIVATE, SEEDED, DpEvent
+from fedloom.core.event import NOT_PRIVATE, SEEDED, DpEvent
 from fedloom.privacy import accountant
 from fedloom.privacy.accountant import ZERO_OUT, pld_epsilon, spent, told, translated
 from fedloom.select import Poisson, Uniform

@@ -12,7 +12,7 @@ import pytest
 from fedloom.adapters.torch import torch_model
 from fedloom.adapters.torch_nets import mlp
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import Examples, Split
+from fedloom.core.examples import Examples, Split
 from fedloom.core.task import Fault, Task, Train
 from fedloom.core.weights import Equal
 from fedloom.recipes import fedsgd

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from fedloom.core.errors import ConfigError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.audit import Rates, best_guesses, clopper_pearson, least_epsilon, one_run, rates, refuted
 from fedloom.privacy.tradeoff import declared
 

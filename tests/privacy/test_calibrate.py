@@ -5,7 +5,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.accountant import spent
 from fedloom.privacy.calibrate import noise_multiplier
 from fedloom.select import Poisson, Uniform

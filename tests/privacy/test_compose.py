@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedloom.core.errors import RecordError
-from fedloom.core.parts import NOT_PRIVATE, SEEDED, DpEvent
+from fedloom.core.event import NOT_PRIVATE, SEEDED, DpEvent
 from fedloom.privacy.accountant import spent
 from fedloom.privacy.compose import composed, event_of, kind_of, tree
 

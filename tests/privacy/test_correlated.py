@@ -11,7 +11,7 @@ from test_run import told
 
 import fedloom
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.accountant import ZERO_OUT, spent, translated
 from fedloom.privacy.bands import Bands
 from fedloom.privacy.compose import composed

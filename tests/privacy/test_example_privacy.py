@@ -14,7 +14,7 @@ from dp_accounting.pld import PLDAccountant
 import fedloom
 from fedloom import events
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.core.task import Member
 from fedloom.data.partition import Quantity
 from fedloom.privacy import examples

@@ -8,7 +8,7 @@ import pytest
 
 import fedloom
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy import gate
 from fedloom.recording import begin
 from fedloom.select import Everyone

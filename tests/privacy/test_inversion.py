@@ -5,8 +5,8 @@ import pytest
 
 from fedloom.adapters.numpy import logistic
 from fedloom.core.errors import ConfigError
+from fedloom.core.examples import Examples
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.parts import Examples
 from fedloom.core.rng import stream
 from fedloom.privacy.inversion import closest, first_layer, psnr, ssim
 

@@ -15,7 +15,7 @@ import pytest
 import fedloom
 from fedloom.core.budget import Budget
 from fedloom.core.errors import RecordError, RunError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.core.task import Evaluate, Measure, Prepare, Train
 from fedloom.privacy.compose import composed
 from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, TOGETHER, Account, Ledger, run_of, standings

@@ -10,7 +10,7 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.accountant import REPLACE, spent
 from fedloom.select import Uniform
 

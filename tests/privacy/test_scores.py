@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import laplace, norm
 
-from fedloom.core.parts import NOT_PRIVATE, DpEvent
+from fedloom.core.event import NOT_PRIVATE, DpEvent
 from fedloom.core.rng import stream
 from fedloom.privacy.scores import Mechanism
 

@@ -9,7 +9,7 @@ from scipy.special import ive, logsumexp
 from scipy.stats import norm
 
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.accountant import ZERO_OUT_SEEN, spent
 from fedloom.privacy.compose import composed, kind_of
 from fedloom.privacy.skellam import ORDERS, SkellamSum, divergence

@@ -11,7 +11,7 @@ from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from scipy.special import gammaln, logsumexp
 from scipy.stats import norm
 
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.accountant import pld_epsilon, rdp_epsilon, spent, translated
 from fedloom.select import Poisson
 

@@ -11,7 +11,7 @@ from fedloom.adapters.numpy import linear
 from fedloom.adapters.torch import torch_model
 from fedloom.adapters.torch_device import TorchResident
 from fedloom.aggregate import Median
-from fedloom.core.parts import Examples, Split
+from fedloom.core.examples import Examples, Split
 from fedloom.core.task import Evaluate, Fault, Task, Train, ask_all
 from fedloom.core.weights import Equal
 from fedloom.local import AtHome, Prox, Sgd

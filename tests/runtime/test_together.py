@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from fedloom.adapters.torch import torch_model
-from fedloom.core.parts import Examples, Split
+from fedloom.core.examples import Examples, Split
 from fedloom.core.task import Evaluate, Evaluated, Fault, Task
 from fedloom.recipes import fedavg, fedbn
 from fedloom.runtime.together import evaluate_together

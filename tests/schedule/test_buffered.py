@@ -11,8 +11,8 @@ from apps import app
 from fedloom.adapters.numpy import linear, logistic
 from fedloom.aggregate import Mean
 from fedloom.core.errors import ConfigError, QuorumLost, StrategyError, UpdateError
+from fedloom.core.event import DpEvent
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.parts import DpEvent
 from fedloom.core.rng import stream
 from fedloom.core.state import State
 from fedloom.core.update import Update, verify, weigh

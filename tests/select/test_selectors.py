@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom, chisquare
 
 from fedloom.core.errors import StrategyError
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.core.rng import stream
 from fedloom.core.task import Member
 from fedloom.select import Everyone, Poisson, Uniform

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from fedloom.core.budget import Budget
-from fedloom.core.parts import DpEvent
+from fedloom.core.event import DpEvent
 from fedloom.privacy.compose import composed
 from fedloom.privacy.ledger import FILE, Ledger, standings
 from wired import COMMAND, Federated, clients, surroundings

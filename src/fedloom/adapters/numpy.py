@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, LayoutMismatch
+from ..core.examples import Examples
 from ..core.layout import Array, Layout, Leaf, Vector
 from ..core.metrics import Metrics
-from ..core.parts import Batch, Examples, Gradient, Steps
+from ..core.model import Batch, Gradient, Steps
 from ..core.rng import Streams
 from .losses import LOSSES, RANKED, Floats, class_numbers, sigmoid, softmax
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConfigError, MissingExtra
+from ..core.examples import Examples
 from ..core.layout import Array, Layout, Vector
 from ..core.metrics import Metrics, total
-from ..core.parts import Clipping, Examples, Gradient
+from ..core.model import Clipping, Gradient
 from ..core.rng import Streams
 
 try:

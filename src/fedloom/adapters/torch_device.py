@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError, OutOfBound
+from ..core.examples import Examples
 from ..core.layout import Layout
-from ..core.parts import Batch, Examples, Gradient, Steps
+from ..core.model import Batch, Gradient, Steps
 from ..core.update import Update
 from .torch_objective import as_tensor, inputs_like
 from .torch_stacked import TorchStack

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ConfigError, MissingExtra
 from ..core.layout import Layout
-from ..core.parts import Batch
+from ..core.model import Batch
 from .torch_clipped import one_by_one
 from .torch_objective import Objective, seeded
 from .torch_stacked import RANDOM, TorchStack, each_loss

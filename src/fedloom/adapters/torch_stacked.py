@@ -16,7 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
 from ..core.layout import Layout
-from ..core.parts import Batch, Gradient, Steps
+from ..core.model import Batch, Gradient, Steps
 from .torch_direct import Dense, Take, backward, check, forward, losses, step, store
 from .torch_objective import Objective, as_tensor, inputs_like, seeded, single
 from .torch_shared import descend, worth

@@ -9,7 +9,7 @@ from ..adapters.losses import LOSSES
 from ..adapters.numpy import LinearModel
 from ..core.errors import ConfigError, DataError, DigestMismatch, MissingExtra
 from ..core.layout import Vector
-from ..core.parts import Model
+from ..core.model import Model
 from .files import SLOTS, Answer, Key, Query
 from .form import Form
 

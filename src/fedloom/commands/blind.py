@@ -9,7 +9,7 @@ import typer
 
 from ..core.errors import ConfigError, DataError
 from ..core.layout import Vector
-from ..core.parts import Model
+from ..core.model import Model
 from ..load import load
 from ..predict import Predictions, prepared, preview, statistics_of
 from ..recording import resume

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..core.errors import ConfigError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from ..privacy.accountant import Guarantee, checked_delta, spent
 from ..privacy.calibrate import least, noise_multiplier
 from ..select import Cyclic, Everyone, Poisson

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .errors import StrategyError
+from .event import NOT_PRIVATE, DpEvent
 from .layout import MODEL, Layout, Vector
-from .parts import NOT_PRIVATE, Aggregator, DpEvent, Gather, Local, Optimizer, Schedule, Selector, Stage, Weights
+from .parts import Aggregator, Gather, Local, Optimizer, Schedule, Selector, Stage, Weights
 from .state import State
 from .task import Member
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
-from ..core.parts import Examples, Split
+from ..core.examples import Examples, Split
 from ..core.update import Update
 from .schema import hint
 from .standardise import measure

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, DataError
-from ..core.parts import Examples
+from ..core.examples import Examples
 from ..core.rng import Streams
 from ..core.update import Update
 from .partition import Partition

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..core.errors import ConfigError
+from ..core.examples import Examples
 from ..core.layout import Vector
-from ..core.parts import Examples, Model
+from ..core.model import Model
 from ..core.rng import Streams
 
 

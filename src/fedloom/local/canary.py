@@ -6,9 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..core.event import DpEvent
+from ..core.examples import Examples
 from ..core.layout import Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import DpEvent, Examples, Local, Model, Stack, Work, Works
+from ..core.model import Model, Stack
+from ..core.parts import Local, Work, Works
 from ..core.rng import Streams
 
 

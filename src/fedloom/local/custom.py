@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..core.errors import ConfigError, LayoutMismatch
+from ..core.examples import Examples
 from ..core.layout import Array, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import Examples, Model, Stack, Work, Works
+from ..core.model import Model, Stack
+from ..core.parts import Work, Works
 from ..core.rng import Streams
 from .memoryless import Memoryless
 

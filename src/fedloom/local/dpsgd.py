@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from ..core.draws import gaussian, uniform
 from ..core.errors import StrategyError
+from ..core.event import EXAMPLES, SEEDED, DpEvent
+from ..core.examples import Examples
 from ..core.layout import Layout, Vector
 from ..core.lots import Lots, lots
 from ..core.metrics import Metrics
-from ..core.parts import EXAMPLES, SEEDED, Batch, Clipping, DpEvent, Examples, Model, Optimizer, Resident, Work, Works
+from ..core.model import Batch, Clipping, Model, Resident
+from ..core.parts import Optimizer, Work, Works
 from ..core.rng import Streams
 from ..core.tree import Tree
 from ..optimize.arrays import add

@@ -7,8 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..core.errors import StrategyError
+from ..core.event import DpEvent
+from ..core.examples import Examples
 from ..core.layout import Layout, Leaf, Vector
-from ..core.parts import DpEvent, Examples, Local, Model, Stack, Work, Works
+from ..core.model import Model, Stack
+from ..core.parts import Local, Work, Works
 from ..core.rng import Streams
 from ..core.tree import Tree
 

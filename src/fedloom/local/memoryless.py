@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
+from ..core.event import NOT_PRIVATE, DpEvent
 from ..core.layout import Layout, Vector
-from ..core.parts import NOT_PRIVATE, DpEvent
 
 
 class Memoryless:

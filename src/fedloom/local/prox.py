@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..core.errors import StrategyError
+from ..core.examples import Examples
 from ..core.layout import MODEL, Array, Layout, Vector
-from ..core.parts import Examples, Model, Stack, Work, Works
+from ..core.model import Model, Stack
+from ..core.parts import Work, Works
 from ..core.rng import Streams
 from ..optimize.arrays import add
 from .memoryless import Memoryless

@@ -7,8 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.errors import StrategyError
+from ..core.event import NOT_PRIVATE, DpEvent
+from ..core.examples import Examples
 from ..core.layout import MODEL, Array, Layout, Vector
-from ..core.parts import NOT_PRIVATE, DpEvent, Examples, Model, Stack, Work, Works
+from ..core.model import Model, Stack
+from ..core.parts import Work, Works
 from ..core.rng import Streams
 from ..optimize.arrays import add
 from ..optimize.step import Step

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..core.errors import StrategyError
+from ..core.examples import Examples
 from ..core.layout import MODEL, Array, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import Examples, Model, Optimizer, Stack, Work, Works
+from ..core.model import Model, Stack
+from ..core.parts import Optimizer, Work, Works
 from ..core.rng import Streams
 from ..core.tree import Tree
 from ..optimize.arrays import add

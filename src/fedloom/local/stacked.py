@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.examples import Examples
 from ..core.layout import Array, Layout
 from ..core.metrics import Metrics
-from ..core.parts import Batch, Examples, Resident, Stack
+from ..core.model import Batch, Resident, Stack
 from ..core.rng import Streams
 from ..optimize.arrays import add
 from ..optimize.step import Step

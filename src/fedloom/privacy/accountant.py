@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from ..core.errors import MissingExtra, StrategyError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from .bands import Bands
 from .skellam import SkellamSum
 

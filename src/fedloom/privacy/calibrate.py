@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from ..core.errors import ConfigError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from .accountant import pld_epsilon, rdp_epsilon, shown, spent, translated
 
 STEPS = 1000  # of a noise multiplier of one: three digits are told, and the third is not rounded down

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..core.errors import RecordError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from .accountant import Translated, _library, _quiet, _version, losses, spent, translated
 from .examples import ADJACENCY, ANSWER, single
 

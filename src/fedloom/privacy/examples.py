@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 from ..core.errors import ConfigError, StrategyError
+from ..core.event import EXAMPLES, DpEvent
 from ..core.lots import Lots, lots
-from ..core.parts import EXAMPLES, DpEvent
 from ..core.strategy import Strategy
 from ..core.task import Member
 from ..core.weights import Equal, Given

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..aggregate import Mean
 from ..core.errors import ConfigError, StrategyError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from ..core.strategy import Strategy
 from ..gather import Encrypted, SecAgg
 from ..schedule import Sync

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.budget import Budget
 from ..core.errors import RecordError, StrategyError
-from ..core.parts import NOT_PRIVATE, DpEvent
+from ..core.event import NOT_PRIVATE, DpEvent
 from ..core.strategy import Strategy
 from ..core.task import Evaluate, Measure, TaskBody, Train
 from ..store.chain import Chain, Entry, Mark, canonical

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from ..core.rng import Streams
 from .audit import FALSE, Scores
 

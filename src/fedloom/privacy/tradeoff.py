@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from .accountant import losses, translated
 
 Values = NDArray[np.float64]

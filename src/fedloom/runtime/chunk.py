@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..core.layout import Layout, Vector
 from ..core.metrics import Metrics, total
-from ..core.parts import Stack
+from ..core.model import Stack
 from ..core.task import Evaluate, Evaluated, Fault, Reply, ReplyBody, Task, Train, Trained
 from ..core.tree import Tree, holds_something
 from ..core.update import Update

@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 
 from ..core.errors import RunError
+from ..core.examples import Examples
 from ..core.layout import Layout
-from ..core.parts import Examples, Resident
+from ..core.model import Resident
 from ..core.task import Ask, Member, Reply, Task, Train, Trained
 from ..core.update import Update, weigh_many
 from .inprocess import InProcess

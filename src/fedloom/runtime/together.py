@@ -5,9 +5,11 @@ from time import perf_counter
 from typing import Any
 
 from ..core.errors import UpdateError
+from ..core.examples import Examples
 from ..core.layout import Layout
 from ..core.metrics import Metrics, total
-from ..core.parts import Examples, Stack, Work, Works
+from ..core.model import Stack
+from ..core.parts import Work, Works
 from ..core.rng import stream
 from ..core.task import Evaluate, Evaluated, Reply, Task, Train, Trained
 from ..core.update import Update, weigh_many

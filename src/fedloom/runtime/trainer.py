@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError, DigestMismatch, LayoutMismatch
+from ..core.examples import Examples, Holding, Split
 from ..core.hidden import Advertise, Confirm, Decrypt, Identity, Share, Unmask
 from ..core.layout import EXACT, Layout, Vector
 from ..core.metrics import Metrics
-from ..core.parts import Examples, Holding, Model, Split, Work
+from ..core.model import Model
+from ..core.parts import Work
 from ..core.rng import Streams, stream
 from ..core.strategy import Strategy, Terms
 from ..core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Ready, Reply, ReplyBody, Task, Train, Trained

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..core.errors import QuorumLost, StrategyError, UpdateError
+from ..core.event import NOT_PRIVATE
 from ..core.layout import WEIGHT, Vector
-from ..core.parts import NOT_PRIVATE
 from ..core.rng import stream
 from ..core.state import Record, State
 from ..core.strategy import Strategy, Terms

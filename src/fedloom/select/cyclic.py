@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from ..core.errors import StrategyError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from ..core.rng import Streams
 from ..core.task import Member
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import StrategyError
-from ..core.parts import DpEvent
+from ..core.event import DpEvent
 from ..core.rng import Streams
 from ..core.task import Member
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..core.draws import gaussian
 from ..core.errors import StrategyError
+from ..core.event import SEEDED, DpEvent
 from ..core.layout import Layout, Leaf
-from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.tree import Tree
 from ..core.update import Update

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.event import DpEvent
 from ..core.layout import Layout
-from ..core.parts import DpEvent, Stage
+from ..core.parts import Stage
 from ..core.rng import Streams
 from ..core.update import Update
 from .rotate import Rotate

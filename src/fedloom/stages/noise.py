@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core.draws import Values, gaussian, laplace
 from ..core.errors import StrategyError
+from ..core.event import SEEDED, DpEvent
 from ..core.layout import WEIGHT, Layout
-from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.update import Update
 from .clip import clipped

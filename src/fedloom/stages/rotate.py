@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.draws import Values
+from ..core.event import NOT_PRIVATE, DpEvent
 from ..core.layout import WEIGHT, Layout
-from ..core.parts import NOT_PRIVATE, DpEvent
 from ..core.rng import Streams, stream
 from ..core.update import Update
 from .noise import parameters

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..core.draws import Values
 from ..core.errors import NotFinite, QuorumLost, StrategyError
+from ..core.event import SEEDED, DpEvent
 from ..core.layout import RING, Layout
-from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.update import Update
 from .clip import clipped

@@ -1,7 +1,7 @@
 """What stages without memory have in common: nothing is kept, nothing is shown, the sum stays as it is."""
 
+from ..core.event import NOT_PRIVATE, DpEvent
 from ..core.layout import Layout
-from ..core.parts import NOT_PRIVATE, DpEvent
 from ..core.rng import Streams
 from ..core.update import Update
 

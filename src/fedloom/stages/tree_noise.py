@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..core.draws import gaussian_of
 from ..core.errors import StrategyError
+from ..core.event import SEEDED, DpEvent
 from ..core.layout import WEIGHT, Layout
-from ..core.parts import SEEDED, DpEvent
 from ..core.rng import Streams
 from ..core.tree import Tree
 from ..core.update import Update
