@@ -11,7 +11,7 @@ from .core.budget import Budget
 from .core.errors import ConfigError
 from .privacy.ledger import FILE as LEDGER
 from .runtime.policy import Policy
-from .spec import Strict, checked
+from .spec.table import Strict, checked
 
 FILE = "policy.toml"
 _FIELDS: dict[str, Any] = {field.name: (field.type, field.default) for field in fields(Policy)}
