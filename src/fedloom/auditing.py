@@ -11,8 +11,8 @@ from .canaries import Cage, spread
 from .core.errors import ConfigError
 from .core.rng import Streams, stream
 from .privacy import gate
-from .privacy.accountant import Guarantee, told
 from .privacy.audit import Coins, Scores, best_guesses, least_epsilon, rates, sharpest
+from .privacy.guarantee import Guarantee, told
 from .privacy.tradeoff import Curve, declared
 
 CANARIES, FEWEST = 1000, 20

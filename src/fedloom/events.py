@@ -7,7 +7,7 @@ from typing import Any
 
 from .core.metrics import Metrics
 from .core.state import State
-from .privacy.accountant import told
+from .privacy.guarantee import told
 
 
 def round_event(state: State) -> dict[str, Any]:

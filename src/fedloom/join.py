@@ -28,7 +28,7 @@ from .data.rows import SiteRows
 from .gather import Encrypted
 from .intervals import bootstrap
 from .load import Loaded
-from .privacy.accountant import told as told_
+from .privacy.guarantee import told as told_
 from .privacy.ledger import FILE, MARK, Account, Ledger, Run, run_of, standings
 from .runtime import shared
 from .runtime.channel import peer_at

@@ -16,8 +16,8 @@ from typing import Any
 
 from .core.errors import RecordError
 from .core.state import State
-from .privacy.accountant import told
 from .privacy.compose import tree as described
+from .privacy.guarantee import told
 from .store.chain import Entry, canonical
 from .store.checkpoint import Checkpoint, Key, Sign, Signature
 from .store.dispatches import Accepted

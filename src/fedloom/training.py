@@ -19,7 +19,7 @@ from .core.strategy import Terms
 from .core.task import Evaluate, Evaluated, Fault, Federation, ask_all
 from .core.tree import Tree
 from .privacy import examples, gate
-from .privacy.accountant import Guarantee
+from .privacy.guarantee import Guarantee
 from .stop import Verdict
 
 

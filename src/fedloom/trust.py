@@ -6,7 +6,8 @@ from .core.event import NOT_PRIVATE
 from .core.strategy import Strategy
 from .gather.encrypted import Encrypted
 from .gather.secagg import EVERYBODY, SecAgg
-from .privacy.accountant import AGAINST_EVERYBODY, Guarantee, against
+from .privacy.accountant import AGAINST_EVERYBODY, against
+from .privacy.guarantee import Guarantee
 from .stages import SkellamNoise
 
 EPSILON = "∞ (no differential privacy)"

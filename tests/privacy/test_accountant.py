@@ -13,8 +13,11 @@ from scipy.stats import norm
 
 from fedloom.core.errors import MissingExtra, StrategyError
 from fedloom.core.event import NOT_PRIVATE, SEEDED, DpEvent
-from fedloom.privacy import accountant
-from fedloom.privacy.accountant import ZERO_OUT, pld_epsilon, spent, told, translated
+from fedloom.privacy import accountant, losses
+from fedloom.privacy.accountant import spent
+from fedloom.privacy.guarantee import told
+from fedloom.privacy.losses import pld_epsilon
+from fedloom.privacy.translate import ZERO_OUT, translated
 from fedloom.select import Poisson, Uniform
 
 LAPLACE = DpEvent("laplace", {"noise_multiplier": 2.0})
@@ -196,7 +199,7 @@ def test_what_is_kept_for_all_rounds_gives_what_the_accountant_gives():
         for rounds in (1, 7):
             fresh = RdpAccountant(neighboring_relation=relation).compose(event, rounds).get_epsilon(1e-5)
             replaced = relation is dp.NeighboringRelation.REPLACE_ONE
-            assert accountant.rdp_epsilon(event, rounds, 1e-5, replace=replaced) == pytest.approx(fresh, rel=1e-12)
+            assert losses.rdp_epsilon(event, rounds, 1e-5, replace=replaced) == pytest.approx(fresh, rel=1e-12)
 
 
 def test_sampling_with_replacement_is_known_to_neither_accountant():
@@ -216,7 +219,7 @@ def test_the_two_parts_of_adaptive_clipping_cost_what_one_does():
     split = dp.ComposedDpEvent((dp.GaussianDpEvent((1 - 0.01) ** -0.5), dp.GaussianDpEvent(2 * 5.0)))
     sampled = dp.PoissonSampledDpEvent(0.1, split)
     one = dp.PoissonSampledDpEvent(0.1, dp.GaussianDpEvent(1.0))
-    assert accountant.rdp_epsilon(sampled, 1, 1e-5) == pytest.approx(accountant.rdp_epsilon(one, 1, 1e-5), rel=1e-9)
+    assert losses.rdp_epsilon(sampled, 1, 1e-5) == pytest.approx(losses.rdp_epsilon(one, 1, 1e-5), rel=1e-9)
 
 
 def test_a_uniform_sample_is_not_passed_off_as_poisson():

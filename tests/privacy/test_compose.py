@@ -72,7 +72,7 @@ def test_sampling_all_is_not_sampling():
 
 def test_where_the_accountants_cannot_be_mixed_epsilons_are_added_and_it_says_so(monkeypatch):
     from fedloom.privacy import compose
-    from fedloom.privacy.accountant import translated
+    from fedloom.privacy.translate import translated
 
     def apart(event):
         found = translated(event)

@@ -12,9 +12,10 @@ from test_run import told
 import fedloom
 from fedloom.core.errors import StrategyError
 from fedloom.core.event import DpEvent
-from fedloom.privacy.accountant import ZERO_OUT, spent, translated
+from fedloom.privacy.accountant import spent
 from fedloom.privacy.bands import Bands
 from fedloom.privacy.compose import composed
+from fedloom.privacy.translate import ZERO_OUT, translated
 from fedloom.recording import begin, resume
 from fedloom.stages.band_noise import sensitivity
 

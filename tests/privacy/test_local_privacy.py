@@ -10,7 +10,8 @@ from test_run import told
 import fedloom
 from fedloom.adapters.numpy import linear
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.privacy.accountant import ANY_TWO, spent
+from fedloom.privacy.accountant import spent
+from fedloom.privacy.translate import ANY_TWO
 from fedloom.recording import begin
 from fedloom.trust import trust
 from small import regression, small

@@ -1,6 +1,6 @@
 """Replacing a client moves a sum by twice the clip, and dp-accounting 0.6.0 leaves the two out by RDP.
 
-google/differential-privacy, issue 378. When the first test fails, that is mended there: then `accountant._fixed_size`
+google/differential-privacy, issue 378. When the first test fails, that is mended there: then `translate._fixed_size`
 must no longer halve the noise multiplier.
 """
 

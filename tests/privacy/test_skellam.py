@@ -10,9 +10,10 @@ from scipy.stats import norm
 
 from fedloom.core.errors import StrategyError
 from fedloom.core.event import DpEvent
-from fedloom.privacy.accountant import ZERO_OUT_SEEN, spent
+from fedloom.privacy.accountant import spent
 from fedloom.privacy.compose import composed, kind_of
 from fedloom.privacy.skellam import ORDERS, SkellamSum, divergence
+from fedloom.privacy.translate import ZERO_OUT_SEEN
 from fedloom.select import Poisson, Uniform
 from fedloom.stages import SkellamNoise
 

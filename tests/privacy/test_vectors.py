@@ -12,7 +12,9 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import norm
 
 from fedloom.core.event import DpEvent
-from fedloom.privacy.accountant import pld_epsilon, rdp_epsilon, spent, translated
+from fedloom.privacy.accountant import spent
+from fedloom.privacy.losses import pld_epsilon, rdp_epsilon
+from fedloom.privacy.translate import translated
 from fedloom.select import Poisson
 
 TUTORIAL = "tensorflow/privacy, tutorials/README.md"

@@ -64,7 +64,7 @@ def figures(found: "Standing") -> dict[str, Any]:
 
 
 def _figures(run: "Spent") -> dict[str, Any]:
-    from ..privacy.accountant import told
+    from ..privacy.guarantee import told
 
     kept = {name: getattr(run, name) for name in ("run", "app", "name", "mechanism", "noise")}
     spent = {"epsilon": told(run.total.epsilon), "delta": run.total.delta, "method": run.total.method}
@@ -86,7 +86,7 @@ def against(found: "Standing") -> str:
 
 
 def _epsilon(found: "Standing") -> float | str | None:
-    from ..privacy.accountant import told
+    from ..privacy.guarantee import told
 
     return None if found.total is None else told(found.total.epsilon)
 

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from ..core.errors import ConfigError
 from ..core.event import DpEvent
-from ..privacy.accountant import Guarantee, checked_delta, spent
+from ..privacy.accountant import checked_delta, spent
 from ..privacy.calibrate import least, noise_multiplier
+from ..privacy.guarantee import Guarantee
 from ..select import Cyclic, Everyone, Poisson
 from .told import out_console, say
 

@@ -9,7 +9,7 @@ class DpEvent:
     """What a part does for differential privacy, as data for the accountant; not private unless it says otherwise.
 
     Args:
-        kind: of mechanism or sampling, as `privacy/accountant.py` knows them.
+        kind: of mechanism or sampling, as `privacy/translate.py` knows them.
         values: its numbers, by name.
         inner: what is sampled or composed.
 

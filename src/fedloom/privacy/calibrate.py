@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from ..core.errors import ConfigError
 from ..core.event import DpEvent
-from .accountant import pld_epsilon, rdp_epsilon, shown, spent, translated
+from .accountant import shown, spent
+from .losses import pld_epsilon, rdp_epsilon
+from .translate import translated
 
 STEPS = 1000  # of a noise multiplier of one: three digits are told, and the third is not rounded down
 LEAST, MOST = 10, 10**8  # steps that are searched

@@ -8,8 +8,10 @@ from typing import Any
 
 from ..core.errors import RecordError
 from ..core.event import DpEvent
-from .accountant import Translated, _library, _quiet, _version, losses, spent, translated
+from .accountant import spent
 from .examples import ADJACENCY, ANSWER, single
+from .losses import library, losses, quiet, version
+from .translate import Translated, translated
 
 Released = tuple[DpEvent, int]  # what, and how often
 
@@ -94,23 +96,23 @@ def composed(releases: Sequence[Released], delta: float) -> Total:
 
 
 def _gaussian(pairs: Sequence[tuple[Translated, int]]) -> bool:
-    return all(isinstance(found.single, _library().GaussianDpEvent) for found, _ in pairs)
+    return all(isinstance(found.single, library().GaussianDpEvent) for found, _ in pairs)
 
 
 def _method(pairs: Sequence[tuple[Translated, int]]) -> str:
     if _gaussian(pairs):
-        return f"dp-accounting {_version()}, one Gaussian"
+        return f"dp-accounting {version()}, one Gaussian"
     if all(found.single is not None for found, _ in pairs):
-        return f"dp-accounting {_version()}, PLD"
+        return f"dp-accounting {version()}, PLD"
     if all(found.rdp is not None for found, _ in pairs):
-        return f"dp-accounting {_version()}, RDP"
+        return f"dp-accounting {version()}, RDP"
     return f"the sum of the ε of {len(pairs)} mechanisms, each at δ/{len(pairs)}"
 
 
 @lru_cache(256)
 def _together(pairs: tuple[tuple[Translated, int], ...], delta: float) -> float:
     if _gaussian(pairs):
-        return float(_library().get_epsilon_gaussian(_as_one(pairs), delta))
+        return float(library().get_epsilon_gaussian(_as_one(pairs), delta))
     if all(found.single is not None for found, _ in pairs):
         return _by_losses(pairs, delta)
     if all(found.rdp is not None for found, _ in pairs):
@@ -132,11 +134,11 @@ def _as_one(gaussians: Sequence[tuple[Translated, int]]) -> float:
 
 def _by_losses(pairs: Sequence[tuple[Translated, int]], delta: float) -> float:
     """Compose by privacy loss distributions, all Gaussians as one."""
-    library = _library()
+    dp = library()
     gaussians = [pair for pair in pairs if _gaussian([pair])]
     others = [(found.single, n) for found, n in pairs if not _gaussian([(found, n)])]
     if gaussians:
-        others.append((library.PoissonSampledDpEvent(1.0, library.GaussianDpEvent(_as_one(gaussians))), 1))
+        others.append((dp.PoissonSampledDpEvent(1.0, dp.GaussianDpEvent(_as_one(gaussians))), 1))
     first, *rest = (losses(single).self_compose(n) for single, n in others)
     for each in rest:
         first = first.compose(each)
@@ -146,10 +148,10 @@ def _by_losses(pairs: Sequence[tuple[Translated, int]], delta: float) -> float:
 def _by_renyi(pairs: Sequence[tuple[Translated, int]], delta: float) -> float:
     from dp_accounting.rdp import RdpAccountant
 
-    relations = _library().NeighboringRelation
+    relations = library().NeighboringRelation
     replaced = any(found.replace for found, _ in pairs)
     accountant = RdpAccountant(neighboring_relation=relations.REPLACE_ONE if replaced else relations.REPLACE_SPECIAL)
-    with _quiet():
+    with quiet():
         for found, times in pairs:
             accountant.compose(found.rdp, times)
         return float(accountant.get_epsilon(delta))

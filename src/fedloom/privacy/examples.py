@@ -16,8 +16,9 @@ from ..core.task import Member
 from ..core.weights import Equal, Given
 from ..local import DpSgd
 from ..select import Everyone, Poisson, Uniform
-from .accountant import Guarantee, spent
+from .accountant import spent
 from .calibrate import noise_multiplier
+from .guarantee import Guarantee
 
 ADJACENCY = (
     "zero-out: one training example's whole contribution, there or not; who is a member, and how many training "

@@ -11,7 +11,9 @@ from ..gather import Encrypted, SecAgg
 from ..schedule import Sync
 from ..select import Cyclic, Everyone, Poisson, Uniform
 from . import examples
-from .accountant import LOCAL, Guarantee, spent, translated
+from .accountant import spent
+from .guarantee import Guarantee
+from .translate import LOCAL, translated
 
 NOTHING = "nothing here is differentially private"
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.event import DpEvent
-from .accountant import losses, translated
+from .losses import losses
+from .translate import translated
 
 Values = NDArray[np.float64]
 INTERVAL = 1e-3  # grid of privacy losses; coarse, which makes a curve too high and a refutation harder
