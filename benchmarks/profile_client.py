@@ -1,6 +1,6 @@
 """Where each microsecond of a client goes, on one core: the worker's side and the coordinator's.
 
-    python benchmarks/profile_client.py [--work W1|W3]
+    python benchmarks/profile_client.py [--work W1|W3] [--chunk CLIENTS]
 
 The works are described in engines.py. The chunks of one round are done in this process, as a worker of the vectorized
 engine does them, under a timer for each part (best of several rounds); then what the coordinator does with answers.
@@ -52,14 +52,16 @@ class Timers:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", choices=["W1", "W3"], default="W3")
-    work = WORKS[parser.parse_args().work]
+    parser.add_argument("--chunk", type=int, default=0, help="clients at a time; by default the rule's number")
+    asked = parser.parse_args()
+    work = WORKS[asked.work]
     one_thread()
     app = app_of(work)
     simulation = simulate(app)
     state, members = simulation.first(), simulation.federation.members()
     streams, stack = stream(state.seed, "round 1"), stack_of(simulation.parties)
     tasks, _ = _tasks(app.strategy, simulation.terms, state, members[: work.cohort], len(members), streams)
-    group = chunk.Together(stack, fitting(simulation.terms.model))
+    group = chunk.Together(stack, asked.chunk or fitting(simulation.terms.model))
     out = np.zeros(simulation.terms.total.size)
     best: dict[str, float] = {}
     kept = type(stack).taken, stacked._Passes._gathered, together._merged
@@ -73,10 +75,10 @@ def main() -> None:
         intake = Intake(app.strategy, simulation.terms, {task.number: task.party for task in tasks})
         take = timers.timed("coordinator: checking and adding partial sums", intake.take)
         for at in range(0, len(tasks), MOST):
-            asked = send(chunk.request(tasks[at : at + MOST], simulation.parties))
-            done = send(work(simulation.parties, asked, state.vector, out, group))
+            wanted = send(chunk.request(tasks[at : at + MOST], simulation.parties))
+            done = send(work(simulation.parties, wanted, state.vector, out, group))
             terms = simulation.terms
-            for reply in chunk.replies(asked, done, out, simulation.parties, terms.total, terms.payload):
+            for reply in chunk.replies(wanted, done, out, simulation.parties, terms.total, terms.payload):
                 take(reply)
         timers.timed("coordinator: the server's step", move)(state, app.strategy, intake, len(members), stream(0, 1))
         best = {name: min(value, best.get(name, value)) for name, value in timers.seconds.items()}

@@ -46,7 +46,7 @@ def both(model: object, data: list[Examples], sgd: Sgd = SGD, round: int = 1) ->
     np.testing.assert_allclose(
         [one.sums["loss"] for one in works.metrics], [one.metrics.sums["loss"] for one in alone], rtol=1e-9
     )
-    return np.stack([work.delta for work in alone]), works.deltas
+    return np.stack([work.delta for work in alone]), model.stack().read(works.deltas)
 
 
 def alike(model: object, data: list[Examples], sgd: Sgd = SGD, round: int = 1) -> None:

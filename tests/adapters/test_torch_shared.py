@@ -1,5 +1,7 @@
 """Clients that begin from one vector move as plain autograd and torch.optim.SGD move each of them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,12 @@ from torch.nn import functional
 
 from fedloom.adapters import torch_shared
 from fedloom.adapters.torch import torch_model
+from fedloom.adapters.torch_direct import Dense
+from fedloom.core.errors import UpdateError
 from fedloom.core.examples import Examples
 from fedloom.core.model import Batch
 from fedloom.core.rng import stream
+from fedloom.core.update import verify, weigh_many
 from fedloom.local.sgd import Sgd
 from fedloom.optimize import Step
 
@@ -73,7 +78,7 @@ def test_moves_as_plain_sgd_does(shape, loss, seed, sizes, size, length):
         works = sgd.train_many(model.stack(), model.layout, start, data, [None] * len(data), round=1, streams=streams)
     for k, one in enumerate(data):
         moved, lost = literally(make, loss, start, one, sgd, streams[k])
-        np.testing.assert_allclose(works.deltas[k], moved, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(model.stack().read(works.deltas)[k], moved, rtol=1e-9, atol=1e-12)
         assert works.metrics[k].sums["loss"] == pytest.approx(lost, rel=1e-9)
 
 
@@ -90,7 +95,8 @@ def test_is_taken_where_it_is_worth_it_and_agrees_with_the_steps(monkeypatch):
 
     def deltas():
         sgd, streams = Sgd(batch_size=10, optimizer=Step(0.05)), [stream(0, k) for k in range(3)]
-        return sgd.train_many(model.stack(), model.layout, start, data, [None] * 3, round=1, streams=streams).deltas
+        works = sgd.train_many(model.stack(), model.layout, start, data, [None] * 3, round=1, streams=streams)
+        return model.stack().read(works.deltas)
 
     together = deltas()
     assert calls == [1]
@@ -112,6 +118,62 @@ def test_padding_moves_nothing():
             def passes(self):
                 yield Batch(inputs[:, :rows], targets[:, :rows], np.array([weights], np.float32))
 
-        return stack.descend(start, Steps(), 0.1)[0]
+        return stack.read(stack.descend(start, Steps(), 0.1)[0])
 
     np.testing.assert_allclose(moved(4, [1, 1, 1, 0]), moved(3, [1, 1, 1]), atol=1e-15)
+
+
+def trained(sizes, *, rate, dtype=np.float64):
+    """Return a model, its stack, and how far clients of these sizes have moved."""
+    kind = {np.float64: torch.float64, np.float32: torch.float32}[dtype]
+    model = torch_model(lambda: SHAPES["mlp"]().to(kind), "cross_entropy")
+    rng, sgd = np.random.default_rng(3), Sgd(batch_size=4, optimizer=Step(rate))
+    data, streams = [examples(rng, n, "cross_entropy") for n in sizes], [stream(3, k) for k in range(len(sizes))]
+    start = rng.normal(size=model.layout.size).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        shared(patch, True)
+        works = sgd.train_many(model.stack(), model.layout, start, data, [None] * len(data), round=1, streams=streams)
+    return model, model.stack(), works.deltas
+
+
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (3, 9, 0, 5, 12)], ids=["one group", "groups, and one without examples"])
+def test_a_sum_is_that_of_the_clients_written_out(sizes):
+    model, stack, moved = trained(sizes, rate=0.3)
+    weights, layout = [0.5, 0.25, 1.0, 0.3, 0.7][: len(sizes)], model.layout.weighted(cohort=8)
+    written = stack.read(moved)
+    update = stack.weigh(moved, layout, weights)
+    np.testing.assert_allclose(update.vector[:-1], np.array(weights) @ written, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(update.vector, weigh_many(written, layout, weights).vector, atol=1e-11)
+    assert update.count == len(sizes)
+    assert verify(update, layout) is update
+
+
+def test_a_sum_in_float32_is_on_the_grid_and_right_to_rounding():
+    model, stack, moved = trained((8, 8, 8), rate=0.3, dtype=np.float32)
+    layout, written = model.layout.weighted(cohort=8), stack.read(moved)
+    update = stack.weigh(moved, layout, [0.5, 0.25, 1.0])
+    np.testing.assert_allclose(update.vector[:-1], [0.5, 0.25, 1.0] @ written.astype(np.float64), atol=1e-6)
+    assert verify(update, layout) is update
+
+
+@pytest.mark.parametrize("rate", [1000.0, math.nan])
+def test_what_may_be_beyond_its_bound_is_looked_at_client_by_client(rate):
+    """A product of many clients could hide one that is too large behind another of the opposite sign."""
+    model, stack, moved = trained((8, 8, 8), rate=0.3)
+    moved.groups[0][1][1].slopes[1] *= rate
+    written = stack.read(moved)
+    assert not np.abs(written[1]).max() <= 16
+    with pytest.raises(UpdateError) as told:
+        stack.weigh(moved, model.layout.weighted(cohort=8), [1.0, 1.0, 1.0])
+    assert "lower the learning rate" in str(told.value)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e3), clients=st.integers(1, 3), bias=st.booleans())
+def test_the_reach_of_a_client_is_never_exceeded(seed, scale, clients, bias):
+    rng = np.random.default_rng(seed)
+    layer = Dense(slice(0, 15), slice(15, 18) if bias else None, 5, 3)
+    rows, slopes = (torch.tensor(rng.normal(size=(clients, 4, n)) * scale) for n in (5, 3))
+    seen = torch_shared.Seen(layer, torch.zeros(3, 5), torch.zeros(3), rows, slopes)
+    moved = torch_shared.Moved([(range(clients), [seen])], clients, 18 if bias else 15, rows.new_empty(0))
+    assert (moved.written().abs().amax(1) <= seen.reach() * (1 + 1e-9)).all()

@@ -13,6 +13,7 @@ from ..core.layout import Array, Layout, Leaf, Vector
 from ..core.metrics import Metrics
 from ..core.model import Batch, Gradient, Steps
 from ..core.rng import Streams
+from ..core.update import Update, weigh_many
 from .losses import LOSSES, RANKED, Floats, class_numbers, sigmoid, softmax
 
 
@@ -145,6 +146,17 @@ class LinearStack:
         """Return x - start, in x."""
         x -= start
         return x
+
+    def joined(self, parts: Sequence[tuple[Sequence[int], Array]], clients: int) -> Array:
+        """Return the deltas of all clients from parts of them with their positions; who is in no part has not moved."""
+        deltas = np.zeros((clients, self.model.layout.size), self.model.dtype)
+        for where, moved in parts:
+            deltas[where] = moved
+        return deltas
+
+    def weigh(self, deltas: Array, layout: Layout, weights: Sequence[float]) -> Update:
+        """Return Σ w·δ and Σ w."""
+        return weigh_many(deltas, layout, weights)
 
     def grad(self, x: Array, batch: Batch) -> Gradient:
         """Return the clients' mean gradients (K, P) and Σ losses (K,)."""

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, OutOfBound
+from ..core.errors import DataError
 from ..core.examples import Examples
 from ..core.layout import Layout
 from ..core.model import Batch, Gradient, Steps
-from ..core.update import Update
+from ..core.update import Update, weigh_many
 from .torch_objective import as_tensor, inputs_like
+from .torch_shared import Moved
 from .torch_stacked import TorchStack
+from .torch_summed import joined, sum_moved, sum_written
 
 HOST_BYTES = 1 << 30  # what a device without a memory of its own counts as free
 SHARE = 0.8  # of what CUDA calls free: the rest is for the libraries' own workspaces
@@ -70,32 +72,18 @@ class TorchResident:
         inputs, targets = (torch.cat(list(parts)) for parts in zip(*((d.inputs, d.targets) for d in data), strict=True))
         return Batch(inputs[at], targets[at], as_tensor(weights).to(like.device, like.dtype))
 
-    def weigh(self, deltas: Tensor, layout: Layout, weights: Sequence[float]) -> Update:
-        """Return Σ w·δ and Σ w on the layout's grid, the values of `core.update.weigh_many`; `deltas` are used up.
+    def joined(self, parts: Sequence[tuple[Sequence[int], Any]], clients: int) -> Any:
+        """Return the deltas of all clients from parts of them with their positions; who is in no part has not moved."""
+        return joined(parts, clients, lambda: self.stack.like.new_zeros(clients, self.stack.layout.size))
 
-        Whole steps are added in float64, so the order in which a device adds cannot change a bit. Raises `OutOfBound`,
-        with `deltas` as they were, if a value is beyond its bound or not finite.
-
-        Args:
-            deltas: (K, P) on the device, in the layout's dtype.
-            layout: of a sum, P + 1 elements.
-            weights: w by client, in (0, 1].
-        """
-        if not all(0 < weight <= 1 for weight in weights):
-            raise OutOfBound(f"weights must be in (0, 1], got {min(weights)} to {max(weights)}.")
-        known = torch.tensor(weights, dtype=deltas.dtype)
-        total = torch.empty(layout.size, dtype=torch.float64, device=deltas.device)
-        share, size = known.to(deltas.device)[:, None], layout.size - 1
-        cut = [(slice(where.start, min(where.stop, size)), step, bound) for where, step, bound in layout.runs]
-        runs = [run for run in cut if run[0].start < size]
-        inside = [_within(deltas[:, where], share, bound) for where, _, bound in runs]
-        if not bool(torch.stack(inside).all()):
-            raise OutOfBound("a client's weighed delta is beyond its bound, or not finite.")
-        for where, step, _ in runs:
-            part = deltas[:, where].mul_(share)
-            torch.sum(part.mul_(1 / step).round_().mul_(step), 0, dtype=torch.float64, out=total[where])
-        last = layout.runs[-1][1]
-        total[size] = ((known / last).round() * last).double().sum().item()
+    def weigh(self, deltas: Any, layout: Layout, weights: Sequence[float]) -> Update:
+        """Return Σ w·δ and Σ w on the device; on the host, if local work has ended there."""
+        if isinstance(deltas, np.ndarray):
+            return weigh_many(deltas, layout, weights)
+        total = sum_moved(deltas, layout, weights) if isinstance(deltas, Moved) else None
+        if total is None:
+            written = deltas.written() if isinstance(deltas, Moved) else deltas
+            total = sum_written(written, layout, weights)
         return Update(total, layout, len(weights))
 
     def free(self) -> int:
@@ -115,12 +103,6 @@ class TorchResident:
             return self.stack.layers[-1].outputs
         with torch.no_grad():
             return int(self.stack.module(inputs[:1].clone()).shape[-1])
-
-
-def _within(part: Tensor, share: Tensor, bound: float) -> Tensor:
-    """Is |w·δ| ≤ bound everywhere? Rounding keeps order, so each client's extremes tell; NaN is not within."""
-    low, high = torch.aminmax(part, dim=1, keepdim=True)
-    return (((low * share).double() >= -bound) & ((high * share).double() <= bound)).all()
 
 
 def _check_range(targets: Any, classes: int) -> None:

@@ -8,7 +8,8 @@ layer, d_s is ∂loss/∂output. Hence
     what has moved       -η·Σ_s d_s h_sᵀ, and the bias -η·Σ_s d_s
 
 The products with W are one matrix product for all clients, and no client's weights are copied, or written in every
-step. The values are those of the steps themselves, to rounding. What it adds is Σ_s: see `worth`.
+step. The values are those of the steps themselves, to rounding. What it adds is Σ_s: see `worth`. How far a client has
+moved need not be written out to be added: Σ_k w_k·δ_k is one product over the rows of all clients, see `Moved`.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from .torch_direct import Dense, activate, losses, slope_below
 from .torch_objective import Objective
+
+NARROW = 16  # outputs
 
 
 def worth(layers: Sequence[Dense], rows: int, size: int) -> bool:
@@ -83,13 +86,82 @@ class Seen:
         if self.layer.bias:
             torch.sum(self.slopes, 1, out=deltas[:, self.layer.bias])
 
+    def add(self, weights: Tensor, total: Tensor) -> None:
+        """Add Σ_k w_k·δ_k of the layer's parameters to `total` (P,), given w (K,); the slopes are used up."""
+        slopes = self.slopes.mul_(weights[:, None, None]).view(-1, self.layer.outputs)
+        part = total[self.layer.weight].view(self.layer.outputs, self.layer.inputs)
+        part.addmm_(slopes.t(), self.rows.reshape(-1, self.layer.inputs))
+        if self.layer.bias:
+            total[self.layer.bias] += slopes.sum(0)
+
+    def reach(self) -> Tensor:
+        """Return what no value of a client's δ exceeds (K,): Σ_s max|η·d_s| · max(|h|, 1); NaN if one is NaN."""
+        largest = _largest(self.rows.flatten(1)).clamp_(min=1)
+        return _largest(self.slopes).sum(1) * largest
+
     def _shared(self, rows: Tensor) -> Tensor:
-        flat = torch.addmm(self.bias, rows.reshape(-1, self.layer.inputs), self.weight.t())
-        return flat.view(*rows.shape[:2], self.layer.outputs)
+        """Return h·Wᵀ + b (K, B, o). Few outputs come transposed out of the product: libraries are twice as quick."""
+        flat = rows.reshape(-1, self.layer.inputs)
+        if self.layer.outputs < NARROW:
+            found = torch.mm(self.weight, flat.t()).t().add_(self.bias)
+        else:
+            found = torch.addmm(self.bias, flat, self.weight.t())
+        return found.view(*rows.shape[:2], self.layer.outputs)
 
     def _alike(self, rows: Tensor, others: slice) -> Tensor:
         found = torch.bmm(rows, self.rows[:, others].transpose(1, 2))
         return found.add_(1) if self.layer.bias else found
+
+
+def _largest(values: Tensor) -> Tensor:
+    """Return the largest magnitude along the last axis; NaN if there is one."""
+    return torch.maximum(values.amax(-1), values.amin(-1).neg_())
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """How far K clients have moved, kept as what went through their layers until somebody wants it written out.
+
+    Args:
+        groups: positions of clients that went together, and what they have seen, by layer; the others have not moved.
+        clients: K; size: P.
+        like: nothing, in their type and on their device.
+    """
+
+    groups: Sequence[tuple[Sequence[int], Sequence[Seen]]]
+    clients: int
+    size: int
+    like: Tensor
+
+    def written(self) -> Tensor:
+        """Return δ by client (K, P)."""
+        deltas = self.like.new_zeros(self.clients, self.size)
+        for members, seen in self.groups:
+            part = deltas if len(members) == self.clients else self.like.new_empty(len(members), self.size)
+            for one in seen:
+                one.move(part)
+            if part is not deltas:
+                deltas[list(members)] = part
+        return deltas
+
+    def summed(self, weights: Tensor) -> Tensor:
+        """Return Σ_k w_k·δ_k (P,), given w (K,); nothing else can be asked afterwards."""
+        total = self.like.new_zeros(self.size)
+        for members, seen in self.groups:
+            for one in seen:
+                one.add(weights[list(members)], total)
+        return total
+
+    def within(self, weights: Tensor, bound: float) -> bool:
+        """Is |w_k·δ_k| ≤ bound for certain, for every client and value? "No" may only mean that it is not certain."""
+        reach = [one.reach() * weights[list(members)] for members, seen in self.groups for one in seen]
+        return all(bool((each <= bound / 2).all()) for each in reach)  # half: the sums are rounded
+
+    @staticmethod
+    def joined(parts: Sequence[tuple[Sequence[int], "Moved"]], clients: int) -> "Moved":
+        """Return clients that went in several groups as one, given the positions of each part's clients."""
+        groups = [([where[i] for i in members], seen) for where, one in parts for members, seen in one.groups]
+        return replace(parts[0][1], groups=groups, clients=clients)
 
 
 def descend(
@@ -100,8 +172,8 @@ def descend(
     *,
     size: int,
     rate: float,
-) -> tuple[Tensor, Tensor]:
-    """Return how far clients have moved (K, P), and Σ of their losses (K,) in float64.
+) -> tuple[Moved, Tensor]:
+    """Return how far clients have moved, and Σ of their losses (K,) in float64.
 
     Args:
         layers: of the chain; objective: a named loss.
@@ -127,10 +199,7 @@ def descend(
             torch.mul(slope, -rate, out=seen[depth].slopes[:, now])
             if depth:
                 slope = seen[depth].below(slope, now)
-    deltas = start.new_empty(clients, len(start))
-    for one in seen:
-        one.move(deltas)
-    return deltas, lost
+    return Moved([(range(clients), seen)], clients, len(start), start[:0]), lost
 
 
 def _laid_out(layers: Sequence[Dense], start: Tensor, inputs: Tensor, several: bool) -> list[Seen]:

@@ -5,7 +5,7 @@ chains from one vector, see torch_shared.py. *General*: any other module by `tor
 stacked is named in one sentence by `unstackable`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,9 +17,11 @@ from torch.nn import functional
 
 from ..core.layout import Layout
 from ..core.model import Batch, Gradient, Steps
+from ..core.update import Update, weigh_many
 from .torch_direct import Dense, Take, backward, check, forward, losses, step, store
 from .torch_objective import Objective, as_tensor, inputs_like, seeded, single
-from .torch_shared import descend, worth
+from .torch_shared import Moved, descend, worth
+from .torch_summed import joined, sum_moved
 
 RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _RUNNING = (nn.modules.batchnorm._NormBase,)
@@ -101,7 +103,9 @@ class TorchStack:
         return moved if given == clients else moved.expand(clients, -1).clone()
 
     def read(self, x: Any) -> Any:
-        """Return x as NumPy."""
+        """Return x as NumPy, written out."""
+        if isinstance(x, Moved):
+            x = x.written()
         return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
     def moved(self, x: Tensor, start: Any) -> Any:
@@ -118,11 +122,22 @@ class TorchStack:
         return Gradient(gradient, self._pass(x, batch, store(gradient)), x[:, :0])
 
     def descend(self, start: Any, steps: Steps, rate: float) -> tuple[Any, Any]:
-        """Take plain steps; return how far the clients have moved (K, P), and Σ losses (K,)."""
+        """Take plain steps; return how far the clients have moved (K, P), for `read` or `weigh`, and Σ losses (K,)."""
         moved, lost = self.taken(start, steps, rate)
-        return self.read(moved), lost
+        return moved if isinstance(moved, Moved) else self.read(moved), lost
 
-    def taken(self, start: Any, steps: Steps, rate: float) -> tuple[Tensor, Any]:
+    def weigh(self, deltas: Any, layout: Layout, weights: Sequence[float]) -> Update:
+        """Return Σ w·δ and Σ w; what is not written out is added as one product, if nothing can be beyond its bound."""
+        total = sum_moved(deltas, layout, weights) if isinstance(deltas, Moved) else None
+        if total is None:
+            return weigh_many(self.read(deltas), layout, weights)
+        return Update(total.numpy(), layout, len(weights))
+
+    def joined(self, parts: Sequence[tuple[Sequence[int], Any]], clients: int) -> Any:
+        """Return the deltas of all clients from parts of them with their positions; who is in no part has not moved."""
+        return joined(parts, clients, lambda: np.zeros((clients, self.layout.size), self.layout.dtype))
+
+    def taken(self, start: Any, steps: Steps, rate: float) -> tuple[Tensor | Moved, Any]:
         """Return the same, where x lives."""
         if np.ndim(start) == 1 and self.layers and worth(self.layers, steps.wanted * steps.size, steps.size):
             inputs, targets, weights = self._rows(steps)

@@ -88,10 +88,24 @@ class Stack(Clipping, Protocol):
         """Return mean gradients `(K, P)`, and Σ losses `(K,)`."""
         ...
 
-    def descend(self, start: Vector, steps: Steps, rate: float) -> tuple[Array, Array]:
+    def descend(self, start: Vector, steps: Steps, rate: float) -> tuple[Any, Array]:
         """Take plain steps x ← x - rate·gradient from `start`, in the fastest way there is.
 
-        Returns what `moved` would, and Σ losses `(K,)`.
+        Returns how far the clients have moved, for `joined`, `weigh` or `read`, and Σ losses `(K,)`.
+        """
+        ...
+
+    def joined(self, parts: Sequence[tuple[Sequence[int], Any]], clients: int) -> Any:
+        """Return the deltas of all clients from parts of them with their positions; who is in no part has not moved."""
+        ...
+
+    def weigh(self, deltas: Any, layout: Layout, weights: Sequence[float]) -> Update:
+        """Return the sum of what `update.weigh` makes of every δ, to rounding; raises `UpdateError` likewise.
+
+        Args:
+            deltas: of `descend`, `joined` or `moved`, K clients; may be used up.
+            layout: of a sum.
+            weights: w by client, in (0, 1].
         """
         ...
 
@@ -106,10 +120,6 @@ class Resident(Stack, Protocol):
 
     def gather(self, data: Sequence[Examples], places: Array, weights: Array) -> Batch:
         """Return the batches of one pass: `places` are row numbers in all of `data` end to end, any shape."""
-        ...
-
-    def weigh(self, deltas: Array, layout: Layout, weights: Sequence[float]) -> Update:
-        """Return what `update.weigh_many` returns, with the vector on the device."""
         ...
 
     def free(self) -> int:

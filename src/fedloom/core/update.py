@@ -226,10 +226,7 @@ def _pieces(layout: Layout) -> Iterator[tuple[slice, float, float]]:
 
 
 def _inside(part: Vector, most: float) -> bool:
-    """Are all values within ±`most`? NaN is not. The sum of their squares, which is quick, says so for most vectors."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if float(np.dot(part, part)) <= 0.5 * most * most:  # half: the sum is rounded
-            return True
+    """Are all values within ±`most`? NaN is not."""
     return -most <= float(part.min(initial=0)) and float(part.max(initial=0)) <= most
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Descents:
-    """What local steps gave to K clients: deltas `(K, P)` as `Stack.moved` makes them, steps and metrics by client."""
+    """What local steps gave to K clients: deltas `(K, P)` as the stack keeps them, steps and metrics by client."""
 
     deltas: Any
     steps: tuple[int, ...]
@@ -49,27 +49,18 @@ def descend(
     `correct`, given the positions of the clients that go together, returns what changes their gradients.
     """
     steps, metrics = [0] * len(data), [Metrics({"examples": 0, "loss": 0.0})] * len(data)
-    together = list(groups(sgd, [one.size for one in data]))
-    deltas: Any = None
-    for group in together:
+    parts: list[tuple[list[int], Any]] = []
+    for group in groups(sgd, [one.size for one in data]):
         begun = start if start.ndim == 1 else start[group]
         taken = _Passes(sgd, stack, [data[i] for i in group], [streams[i] for i in group])
         moved, lost = _descend(sgd, stack, layout, begun, taken, round, correct(group) if correct else None)
         lost = stack.read(lost)
-        if len(group) < len(data):
-            deltas = _still(stack, start, len(data)) if deltas is None else deltas
-            deltas[group] = moved
-        else:
-            deltas = moved
+        parts.append((group, moved))
         for at, i in enumerate(group):
             steps[i] = taken.wanted
             metrics[i] = Metrics({"examples": taken.seen[at], "loss": float(lost[at])})
-    return Descents(_still(stack, start, len(data)) if deltas is None else deltas, tuple(steps), tuple(metrics))
-
-
-def _still(stack: Stack, start: Array, clients: int) -> Any:
-    """Return the deltas of clients that have not moved."""
-    return stack.moved(stack.load(start, clients), start)
+    alone = len(parts) == 1 and len(parts[0][0]) == len(data)
+    return Descents(parts[0][1] if alone else stack.joined(parts, len(data)), tuple(steps), tuple(metrics))
 
 
 def _descend(

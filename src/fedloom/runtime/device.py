@@ -5,16 +5,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
-from typing import Any, Protocol, TypeGuard, runtime_checkable
-
-import numpy as np
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from ..core.errors import RunError
 from ..core.examples import Examples
 from ..core.layout import Layout
 from ..core.model import Resident
 from ..core.task import Ask, Member, Reply, Task, Train, Trained
-from ..core.update import Update, weigh_many
 from .inprocess import InProcess
 from .together import train_together
 from .trainer import Trainer
@@ -187,15 +184,9 @@ class Device:
                 body,
                 self.stack,
                 rows=lambda party: self.rows.of(party.name, party.prepared().train),
-                weigh=self._weigh,
                 ends=self.stack.exhausted,
             )
             return list(found)
-
-    def _weigh(self, deltas: Any, layout: Layout, weights: Sequence[float]) -> Update:
-        """Weigh where the deltas are: some local work ends on the host."""
-        weigh = weigh_many if isinstance(deltas, np.ndarray) else self.stack.weigh
-        return weigh(deltas, layout, weights)
 
     def _less(self, tried: int) -> None:
         self.clients = max(1, tried // 2)

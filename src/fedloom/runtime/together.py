@@ -2,21 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
-from typing import Any
 
 from ..core.errors import UpdateError
 from ..core.examples import Examples
-from ..core.layout import Layout
 from ..core.metrics import Metrics, total
 from ..core.model import Stack
 from ..core.parts import Work, Works
 from ..core.rng import stream
 from ..core.task import Evaluate, Evaluated, Reply, Task, Train, Trained
-from ..core.update import Update, weigh_many
 from .trainer import Trainer, fault
 
 Ready = tuple[Trainer, Task, Examples]
-Weigh = Callable[[Any, Layout, Sequence[float]], Update]
 
 
 def own(party: Trainer) -> Examples:
@@ -36,7 +32,6 @@ def train_together(
     stack: Stack,
     *,
     rows: Callable[[Trainer], Examples] = own,
-    weigh: Weigh = weigh_many,
     ends: Callable[[Exception], bool] = never,
 ) -> Iterator[Reply]:
     """Yield replies to tasks that all have this body: merged into one sum where the strategy lets it.
@@ -48,7 +43,6 @@ def train_together(
         body: of all tasks.
         stack: what trains them.
         rows: where a party's examples lie.
-        weigh: what makes a sum of deltas `(K, P)`, given the layout of a sum and the weights.
         ends: is this error of several not theirs, so that it is raised?
     """
     began = perf_counter()
@@ -64,7 +58,7 @@ def train_together(
         return
     try:
         works = _works(ready, body, stack)
-        merged = _merged(ready, works, body, weigh) if _merges(ready) else None
+        merged = _merged(ready, works, body, stack) if _merges(ready) else None
     except Exception as error:
         if len(ready) > 1 and ends(error):
             raise
@@ -72,7 +66,7 @@ def train_together(
             yield Reply((ready[0][1].number,), (ready[0][0].name,), fault(ready[0][0].name, ready[0][1], error))
             return
         for party, task, _ in ready:
-            yield from train_together([party], [task], body, stack, rows=rows, weigh=weigh, ends=ends)
+            yield from train_together([party], [task], body, stack, rows=rows, ends=ends)
         return
     seconds = perf_counter() - began
     if merged is not None:
@@ -136,7 +130,7 @@ def _merges(ready: Sequence[Ready]) -> bool:
     return task.merge and not party.strategy.stages and not party.strategy.gather.hides
 
 
-def _merged(ready: Sequence[Ready], works: Works, body: Train, weigh: Weigh) -> Trained | None:
+def _merged(ready: Sequence[Ready], works: Works, body: Train, stack: Stack) -> Trained | None:
     """Return the sum of all clients; None if one of them does not fit, so that each is judged by itself."""
     first = ready[0][0]
     counted = first.strategy.weights.weigh
@@ -144,7 +138,7 @@ def _merged(ready: Sequence[Ready], works: Works, body: Train, weigh: Weigh) -> 
         return None
     weights = [counted(party.name, n, body.cap) for (party, _, _), n in zip(ready, works.examples, strict=True)]
     try:
-        update = weigh(works.deltas, first.agreed(body).total, weights)
+        update = stack.weigh(works.deltas, first.agreed(body).total, weights)
     except UpdateError:
         return None
     for (party, task, _), memory in zip(ready, works.memories, strict=True):
