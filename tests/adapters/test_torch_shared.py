@@ -174,6 +174,6 @@ def test_the_reach_of_a_client_is_never_exceeded(seed, scale, clients, bias):
     rng = np.random.default_rng(seed)
     layer = Dense(slice(0, 15), slice(15, 18) if bias else None, 5, 3)
     rows, slopes = (torch.tensor(rng.normal(size=(clients, 4, n)) * scale) for n in (5, 3))
-    seen = torch_shared.Seen(layer, torch.zeros(3, 5), torch.zeros(3), rows, slopes)
+    seen = torch_shared.Seen(layer, torch.zeros(3, 5), torch.zeros(3), rows, slopes, 0.3)
     moved = torch_shared.Moved([(range(clients), [seen])], clients, 18 if bias else 15, rows.new_empty(0))
     assert (moved.written().abs().amax(1) <= seen.reach() * (1 + 1e-9)).all()

@@ -91,28 +91,32 @@ def forward(layers: tuple[Dense, ...], x: Tensor, inputs: Tensor) -> list[Tensor
     return seen
 
 
-def activate(z: Tensor, activation: str) -> Tensor:
-    """Return the activation of z, written in its memory."""
+def activate(z: Tensor, activation: str, out: Tensor | None = None) -> Tensor:
+    """Return the activation of z, written to `out`; without it, in z's memory."""
+    out = z if out is None else out
     match activation:
         case "relu":
-            return z.relu_()
+            return torch.clamp_min(z, 0, out=out)
         case "tanh":
-            return z.tanh_()
+            return torch.tanh(z, out=out)
         case "sigmoid":
-            return z.sigmoid_()
-    return z
+            return torch.sigmoid(z, out=out)
+    return out if out is z else out.copy_(z)
 
 
-def slope_below(slope: Tensor, output: Tensor, activation: str) -> Tensor:
-    """Multiply by the activation's derivative, written in its own output; in place."""
+def slope_below(slope: Tensor, output: Tensor, activation: str, out: Tensor | None = None) -> Tensor:
+    """Return the slope times the activation's derivative, written in its own output; to `out`, or in place."""
+    aten, out = torch.ops.aten, slope if out is None else out
     match activation:
         case "relu":
-            return slope.mul_(output > 0)
+            aten.threshold_backward.grad_input(slope, output, 0, grad_input=out)
         case "tanh":
-            return slope.mul_(1 - output * output)
+            aten.tanh_backward.grad_input(slope, output, grad_input=out)
         case "sigmoid":
-            return slope.mul_(output * (1 - output))
-    return slope
+            aten.sigmoid_backward.grad_input(slope, output, grad_input=out)
+        case _ if out is not slope:
+            out.copy_(slope)
+    return out
 
 
 Take = Callable[[Dense, Tensor, Tensor], None]  # (layer, slope (K, B, o), inputs (K, B, d))

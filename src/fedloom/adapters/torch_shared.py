@@ -43,7 +43,8 @@ class Seen:
         layer: where its parameters lie.
         weight: W (o, d); bias: b (o,), or zero.
         rows: h_s (K, T, d), written step by step.
-        slopes: -η·d_s (K, T, o), written step by step.
+        slopes: d_s (K, T, o), written step by step.
+        rate: η.
         ahead: h·Wᵀ + b of all rows (K, T, o), where all rows are known before the first step.
         alike: h·h_s (+ 1) of all pairs (K, T, T), likewise.
     """
@@ -53,25 +54,28 @@ class Seen:
     bias: Tensor
     rows: Tensor
     slopes: Tensor
+    rate: float
     ahead: Tensor | None = None
     alike: Tensor | None = None
 
     def output(self, now: slice) -> Tensor:
-        """Return the activated outputs (K, B, o) of the rows `now`."""
+        """Return the outputs (K, B, o) of the rows `now`, before the activation."""
         found = self._shared(self.rows[:, now]) if self.ahead is None else self.ahead[:, now]
+        if not now.start:
+            return found
         before = slice(0, now.start)
-        if now.start:
-            alike = self._alike(self.rows[:, now], before) if self.alike is None else self.alike[:, now, before]
-            found = torch.baddbmm(found, alike, self.slopes[:, before])
-        return activate(found, self.layer.activation)
+        alike = self._alike(self.rows[:, now], before) if self.alike is None else self.alike[:, now, before]
+        return torch.baddbmm(found, alike, self.slopes[:, before], alpha=-self.rate)
 
-    def below(self, slope: Tensor, now: slice) -> Tensor:
-        """Return the slope (K, B, d) of the rows `now`, from that of the outputs (K, B, o)."""
+    def below(self, now: slice) -> Tensor:
+        """Return the slope (K, B, d) of the rows `now`, from that of their outputs."""
+        slope = self.slopes[:, now]
         found = (slope.reshape(-1, self.layer.outputs) @ self.weight).view(*slope.shape[:2], -1)
         if not now.start:
             return found
         before = slice(0, now.start)
-        return found.baddbmm_(torch.bmm(slope, self.slopes[:, before].transpose(1, 2)), self.rows[:, before])
+        alike = torch.bmm(slope, self.slopes[:, before].transpose(1, 2))
+        return found.baddbmm_(alike, self.rows[:, before], alpha=-self.rate)
 
     def known(self, steps: bool) -> "Seen":
         """Return the same with all that follows from rows that are known; `steps`: are there several?"""
@@ -82,13 +86,13 @@ class Seen:
     def move(self, deltas: Tensor) -> None:
         """Write how far the layer's parameters have moved into the rows of `deltas` (K, P)."""
         out = deltas[:, self.layer.weight].view(len(deltas), self.layer.outputs, self.layer.inputs)
-        torch.bmm(self.slopes.transpose(1, 2), self.rows, out=out)
+        torch.bmm(self.slopes.transpose(1, 2), self.rows, out=out).mul_(-self.rate)
         if self.layer.bias:
-            torch.sum(self.slopes, 1, out=deltas[:, self.layer.bias])
+            torch.sum(self.slopes, 1, out=deltas[:, self.layer.bias]).mul_(-self.rate)
 
     def add(self, weights: Tensor, total: Tensor) -> None:
         """Add Σ_k w_k·δ_k of the layer's parameters to `total` (P,), given w (K,); the slopes are used up."""
-        slopes = self.slopes.mul_(weights[:, None, None]).view(-1, self.layer.outputs)
+        slopes = self.slopes.mul_(-self.rate * weights[:, None, None]).view(-1, self.layer.outputs)
         part = total[self.layer.weight].view(self.layer.outputs, self.layer.inputs)
         part.addmm_(slopes.t(), self.rows.reshape(-1, self.layer.inputs))
         if self.layer.bias:
@@ -97,7 +101,7 @@ class Seen:
     def reach(self) -> Tensor:
         """Return what no value of a client's δ exceeds (K,): Σ_s max|η·d_s| · max(|h|, 1); NaN if one is NaN."""
         largest = _largest(self.rows.flatten(1)).clamp_(min=1)
-        return _largest(self.slopes).sum(1) * largest
+        return _largest(self.slopes).sum(1) * largest * abs(self.rate)
 
     def _shared(self, rows: Tensor) -> Tensor:
         """Return h·Wᵀ + b (K, B, o). Few outputs come transposed out of the product: libraries are twice as quick."""
@@ -183,26 +187,25 @@ def descend(
     """
     inputs, targets, weights = data
     clients, rows = inputs.shape[:2]
-    seen = _laid_out(layers, start, inputs, several=rows > size)
+    seen = _laid_out(layers, start, inputs, rate, several=rows > size)
     lost = start.new_zeros(clients, dtype=torch.float64)
     for at in range(0, rows, size):
         now = slice(at, at + size)
-        outputs = [seen[0].rows[:, now]]
-        for before, one in zip([None, *seen], seen, strict=False):
-            if before is not None:
-                one.rows[:, now] = outputs[-1]
-            outputs.append(one.output(now))
+        outputs = [
+            activate(one.output(now), one.layer.activation, after.rows[:, now] if after else None)
+            for one, after in zip(seen, [*seen[1:], None], strict=True)
+        ]
         step, slope = losses(objective, outputs[-1], targets[:, now], weights[:, now])
         lost += step.double()
         for depth in reversed(range(len(seen))):
-            slope = slope_below(slope, outputs[depth + 1], seen[depth].layer.activation)
-            torch.mul(slope, -rate, out=seen[depth].slopes[:, now])
+            one = seen[depth]
+            slope_below(slope, outputs[depth], one.layer.activation, one.slopes[:, now])
             if depth:
-                slope = seen[depth].below(slope, now)
+                slope = one.below(now)
     return Moved([(range(clients), seen)], clients, len(start), start[:0]), lost
 
 
-def _laid_out(layers: Sequence[Dense], start: Tensor, inputs: Tensor, several: bool) -> list[Seen]:
+def _laid_out(layers: Sequence[Dense], start: Tensor, inputs: Tensor, rate: float, *, several: bool) -> list[Seen]:
     """Return room for what goes through every layer."""
     clients, rows = inputs.shape[:2]
     seen: list[Seen] = []
@@ -210,5 +213,5 @@ def _laid_out(layers: Sequence[Dense], start: Tensor, inputs: Tensor, several: b
         weight = start[layer.weight].view(layer.outputs, layer.inputs)
         bias = start[layer.bias] if layer.bias else start.new_zeros(1)
         into = start.new_empty(clients, rows, layer.inputs) if seen else inputs
-        seen.append(Seen(layer, weight, bias, into, start.new_empty(clients, rows, layer.outputs)))
+        seen.append(Seen(layer, weight, bias, into, start.new_empty(clients, rows, layer.outputs), rate))
     return [seen[0].known(several), *seen[1:]]
