@@ -5,7 +5,7 @@ the files, and each institution names its own.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -165,23 +165,37 @@ class SklearnSet(OfSchema):
 
     def read(self, path: str | Path | None = None) -> TableRows:
         """Return the set's rows, or those of a CSV file."""
-        if path is not None:
-            return Csv(path, self.schema).read()
-        data, targets, names = self._bunch.data, self._bunch.target, self.schema.classes
-        columns = {column.name: [repr(float(x)) for x in data[:, at]] for at, column in enumerate(self.schema.features)}
-        columns["target"] = [names[int(x)] if names else repr(float(x)) for x in targets]
-        texts = Texts(columns, range(1, len(targets) + 1), f"scikit-learn's {self.name}")
-        return TableRows(read_table(texts, self.schema))
+        return _shipped(self, _sets(self.name)) if path is None else Csv(path, self.schema).read()
 
     def test(self) -> None:
         """Return None: there is no official test part."""
 
-    @cached_property
+    @property
     def _bunch(self) -> Any:
-        try:
-            sets = import_module("sklearn.datasets")
-        except ModuleNotFoundError:
-            raise MissingExtra(
-                f"the data set {self.name!r} comes with scikit-learn: pip install 'fedloom[sklearn]'"
-            ) from None
-        return getattr(sets, f"load_{self.name}")()
+        return _loaded(_sets(self.name), self.name)
+
+
+def _sets(name: str) -> Any:
+    try:
+        return import_module("sklearn.datasets")
+    except ModuleNotFoundError:
+        raise MissingExtra(f"the data set {name!r} comes with scikit-learn: pip install 'fedloom[sklearn]'") from None
+
+
+@cache
+def _loaded(sets: Any, name: str) -> Any:
+    return getattr(sets, f"load_{name}")()
+
+
+@cache
+def _shipped(source: SklearnSet, sets: Any) -> TableRows:
+    """Return a set's rows, which come with a library and are read once; nobody may write into them."""
+    found, names = _loaded(sets, source.name), source.schema.classes
+    data, targets = found.data, found.target
+    columns = {column.name: [repr(float(x)) for x in data[:, at]] for at, column in enumerate(source.schema.features)}
+    columns["target"] = [names[int(x)] if names else repr(float(x)) for x in targets]
+    texts = Texts(columns, range(1, len(targets) + 1), f"scikit-learn's {source.name}")
+    rows = TableRows(read_table(texts, source.schema))
+    for array in (*rows.table.values.values(), rows.table.targets, rows.index):
+        array.setflags(write=False)
+    return rows
