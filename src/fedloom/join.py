@@ -164,11 +164,9 @@ def unapproved(home: Path) -> str:
     """Return what a site is told that joins before anybody has approved the app.
 
     >>> unapproved(Path("north"))
-    'nobody has approved this app here, and every task is refused until `fedloom approve APP --home north` is run'
+    'nobody has approved this app here: every task is refused until `fedloom approve APP --home north` is run'
     """
-    return (
-        f"nobody has approved this app here, and every task is refused until `fedloom approve APP --home {home}` is run"
-    )
+    return f"nobody has approved this app here: every task is refused until `fedloom approve APP --home {home}` is run"
 
 
 def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, int], run: str) -> Desk:
@@ -200,7 +198,8 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     most = ROOM * model.layout.size + SPARE
     notes = Notes(f"sqlite:///{folder / 'site.db'}")
     watching = witness(joining.home, run, policy.witnesses, books)
-    return Desk(trainer, party, notes, Spool(folder / "in", most), Spool(folder / "out", most), room, watching)
+    spools = Spool(folder / "in", most), Spool(folder / "out", most)
+    return Desk(trainer, party, notes, *spools, room, watching, party.refusal)
 
 
 def witness(home: Path, run: str, least: int, books: tuple[Ledger, int]) -> Witness:

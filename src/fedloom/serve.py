@@ -10,8 +10,8 @@ from .core.errors import ConfigError, RunError, UnknownRun, WireError
 from .core.layout import MODEL
 from .core.state import State
 from .core.strategy import Terms
-from .core.task import Member, Prepare, Ready
-from .data.standardise import layout_of, statistics
+from .core.task import Member, Prepare
+from .data.standardise import layout_of
 from .load import Loaded
 from .privacy import gate
 from .record import Recorder
@@ -26,7 +26,7 @@ from .runtime.net.hall import Hall, Leases
 from .runtime.net.kept import Kept
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
-from .simulation import asked, updates
+from .starting import Start
 from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
@@ -38,6 +38,7 @@ RUNS = "runs"
 APP_FILE, TOLD_FILE = "app.json", "told.json"  # which app a run is of; who knows how it ended
 ENDED = ("completed", "target_reached", "converged", "failed")
 FAREWELL_S = 30.0  # for sites that are just away when a run ends, so that they learn of it
+WEEK_S = 604_800.0
 ROOM = 24  # bodies that arrive have at most so many bytes for each value of the model, and then some
 SPARE = 1 << 20
 
@@ -48,6 +49,8 @@ class Serving:
 
     Args:
         sites: how many members the run begins with.
+        least: with how many it begins once `start_s` have passed; by default `sites`.
+        start_s: seconds in which it must have begun.
         capacity: how many it may grow to; joining later needs room in the sums from the beginning. By default `sites`.
         leases: how long the coordinator waits.
         keep_updates: keep the updates of closed rounds, to replay them.
@@ -56,6 +59,8 @@ class Serving:
     """
 
     sites: int
+    least: int | None = None
+    start_s: float = WEEK_S
     capacity: int | None = None
     leases: Leases = Leases()
     keep_updates: bool = False
@@ -65,6 +70,8 @@ class Serving:
     def __post_init__(self) -> None:
         if self.sites < 1 or (self.capacity is not None and self.capacity < self.sites):
             raise ConfigError(f"a federation begins with at least one site, and has room for as many; got {self}.")
+        if not (self.least is None or 1 <= self.least <= self.sites) or not self.start_s > 0:
+            raise ConfigError(f"a run begins with 1 to {self.sites} sites, in a time above 0 s; got {self}.")
 
 
 @dataclass(eq=False)
@@ -94,10 +101,11 @@ class Coordinator:
     held: ExitStack
     record: Recorder | None = None
 
-    def recording(self, waiting: Callable[[list[str]], None]) -> Recording:
+    def recording(self, waiting: Callable[[str], None]) -> Recording:
         """Return the run, ready to go on; waits for the first members if it is a new one.
 
-        `waiting` is told who is there whenever that changes.
+        `waiting` is told who is there and who is awaited, and why, whenever that changes. Raises `QuorumLost` if too
+        few are there in time.
         """
         saved, summary = self.book.last(), {}
         if saved is None:
@@ -134,37 +142,39 @@ class Coordinator:
             self.door.close(state.status, state.reason, min(FAREWELL_S, self.serving.leases.away_s))
             write_json(self.folder / TOLD_FILE, sorted(seat.name for seat in self.hall.seats.values() if seat.left))
 
-    def _begun(self, waiting: Callable[[list[str]], None]) -> tuple[Training, State]:
-        members = self._gathered(waiting)
-        training = self._training(members, {})
-        names = [member.name for member in members]
-        found = statistics(lambda body: updates(self.hall, names, body), self.loaded.app.data.source.schema)
-        prepared = Prepare(found)
-        ready = [body for body in asked(self.hall, names, prepared) if isinstance(body, Ready)]
+    def give_up(self, reason: str) -> None:
+        """Tell the sites that a run which has not begun will not."""
+        self.hall.waits = reason
+        self.door.close("failed", reason, min(FAREWELL_S, self.serving.leases.away_s))
+
+    def _begun(self, waiting: Callable[[str], None]) -> tuple[Training, State]:
+        serving, hall, schema = self.serving, self.hall, self.loaded.app.data.source.schema
+        self._make_room()
+        least, until = serving.least or serving.sites, hall.now() + serving.start_s
+        agreed = Start(hall, serving.sites, least, until, serving.leases.evaluate_s, waiting).agreed(schema)
+        members, found, ready = agreed.members, agreed.found, agreed.ready
+        training = self._training(members, found)
         self.log.forget()  # a beginning that was cut off
         self.log.join(
             Joined(member, self.hall.seat_of(member.name).name, body.held_out)
             for member, body in zip(members, ready, strict=True)
         )
-        self.hall.greeting = prepared
+        self._greet_others(members, Prepare(found))
         self.measured += [member.name for member, body in zip(members, ready, strict=True) if body.held_out]
-        training = replace(training, statistics=found, test=_test(training, self.serving.test, found))
+        training = replace(training, test=_test(training, serving.test, found))
         if not self.measured and training.test is None:
             raise ConfigError("there is nothing to measure on: no site holds rows out; raise data.holdout.")
         return training, training.first()
 
-    def _gathered(self, waiting: Callable[[list[str]], None]) -> list[Member]:
-        """Wait until the first members are there; return them by name."""
-        hall, told = self.hall, None
+    def _greet_others(self, members: list[Member], greeting: Prepare) -> None:
+        """Prepare those who are here and not among the first: they take part from the next round on."""
+        hall, first = self.hall, {member.name for member in members}
         with hall.changed:
-            while True:
-                there = [member for seat in hall.seats.values() if seat.channel for member in seat.members]
-                if told != (names := sorted(member.name for member in there)):
-                    told = names
-                    waiting(names)
-                if len(there) >= self.serving.sites:
-                    return sorted(there, key=lambda member: member.name)
-                hall.changed.wait()
+            hall.greeting = greeting
+            for seat in hall.seats.values():
+                seat.ready = {name: body for name, body in seat.ready.items() if name in first}
+                if seat.channel is not None:
+                    hall.greet(seat)
 
     def _again(self, state: State) -> Training:
         """Set up from the log: who took part keeps its seat, and is asked to prepare itself when it is back."""
@@ -188,12 +198,18 @@ class Coordinator:
         room = app.strategy.cohort(most)
         terms = Terms(terms.model, terms.payload, terms.payload.weighted(room), terms.cap)
         app.strategy.fits(terms.total)
-        names = app.data.source.schema.numeric if app.data.source.schema is not None else ()
-        known = [terms.total, terms.payload, *(layout_of(what, names) for what in ("mean", "variance") if names)]
-        self.hall.layouts.update({layout.digest: layout for layout in known})
+        self.hall.layouts.update({layout.digest: layout for layout in (terms.total, terms.payload)})
         self.hall.room, self.hall.roster = room, list(members)
         federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds)
         return Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
+
+    def _make_room(self) -> None:
+        """Learn how many clients a sum has room for, and how columns are measured, before the members are known."""
+        app = self.loaded.app
+        names = app.data.source.schema.numeric if app.data.source.schema is not None else ()
+        known = [layout_of(what, names) for what in ("mean", "variance") if names]
+        self.hall.layouts.update({layout.digest: layout for layout in known})
+        self.hall.room = app.strategy.cohort(self.serving.capacity or self.serving.sites)
 
     def _between_rounds(self) -> None:
         """Let in who has come and is prepared, and let go who has left."""
@@ -256,10 +272,13 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             digest=loaded.identity,
         )
         listening = door.open(host, port)
-        about = {"name": loaded.app.name, "rounds": loaded.app.rounds, "listening": f"{host}:{listening}"}
-        held.callback(
-            Watch(hall, folder / FILE, about | {"begins_with": serving.sites, "capacity": capacity}).open().close
-        )
+        about: dict[str, Any] = {
+            "name": loaded.app.name,
+            "rounds": loaded.app.rounds,
+            "listening": f"{host}:{listening}",
+        }
+        about |= {"begins_with": serving.sites, "least": serving.least or serving.sites, "capacity": capacity}
+        held.callback(Watch(hall, folder / FILE, about).open().close)
         held.callback(door.shut)
         return Coordinator(loaded, home, serving, folder, book, log, hall, door, [], held.pop_all()), listening
 

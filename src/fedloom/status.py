@@ -128,7 +128,7 @@ def standing(home: Path, run: str | None = None) -> Standing:
     # First whether it is held: who has let go of it in between has written its last word before that.
     serving, row, rounds = not free(folder), *_journal(folder)
     seen = _seen(folder)
-    status, reason = _status(row, serving)
+    status, reason = _status(row, serving, str(seen.get("waits") or ""))
     return Standing(
         run=folder.name,
         name=row.name if row is not None else str(seen.get("name", "")),
@@ -176,9 +176,10 @@ def _seen(folder: Path) -> Mapping[str, Any]:
     return found
 
 
-def _status(row: RunRow | None, serving: bool) -> tuple[str, str]:
+def _status(row: RunRow | None, serving: bool, waits: str) -> tuple[str, str]:
     if row is None:
-        return ("waiting", "") if serving else ("gone", "its coordinator ended before the first sites were there")
+        never = "its coordinator ended before the first sites were there"
+        return ("waiting", waits) if serving else ("gone", f"{never}{': ' if waits else ''}{waits}")
     if row.status == "running" and not serving:
         return "interrupted", "its coordinator ended without a word; serve it again and it goes on"
     return row.status, row.reason

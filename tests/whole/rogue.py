@@ -18,7 +18,18 @@ from fedloom.runtime.net.talk import Channel
 from fedloom.store.files import dump
 from wired import HOST
 
-WAIT_S = 20.0
+WAIT_S, LOOK_S = 20.0, 1.0
+
+
+def heard(other):
+    """Return what comes next on a line or a channel; whoever says nothing in so many looks has fallen silent.
+
+    Looks are counted, not the clock: a machine that stands still for a while has not fallen silent.
+    """
+    for _ in range(int(WAIT_S / LOOK_S)):
+        if (said := other.receive(LOOK_S)) is not None:
+            return said
+    raise AssertionError(f"nothing was said in {WAIT_S:g} s")
 
 
 @dataclass
@@ -58,7 +69,7 @@ class Rogue:
         name = self.credentials.peer.name
         said = {"protocol": PROTOCOL, "app": self.loaded.identity, "members": [[name, 10]]} | changes
         self.channel.send("hello", **said)
-        answer = self.channel.receive(WAIT_S)
+        answer = heard(self.channel)
         self.run = answer.get("run", "")
         return answer
 
@@ -89,7 +100,7 @@ class Rogue:
     def task(self):
         """Return the next task, passing over everything else."""
         while True:
-            said = self.channel.receive(WAIT_S)
+            said = heard(self.channel)
             if isinstance(said, dict) and said["kind"] in ("task", "end"):
                 return said
 

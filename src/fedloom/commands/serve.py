@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.errors import ConfigError, FedloomError, MissingExtra
+from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, QuorumLost
 from ..core.state import State
 from ..load import load
 from .logs import logged
@@ -29,6 +29,10 @@ def command(
     home: Annotated[Path, typer.Option(help="The coordinator's folder, made by `fedloom provision`.")],
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 lets the system choose.")] = "0.0.0.0:8443",
     sites: Annotated[int, typer.Option(min=1, help="How many sites the run begins with.")] = 2,
+    least: Annotated[
+        int | None, typer.Option(min=1, help="With how many it begins when --start is over; by default --sites.")
+    ] = None,
+    start: Annotated[float, typer.Option(help="Seconds in which the run must have begun.")] = 604_800,
     capacity: Annotated[int | None, typer.Option(help="How many it may grow to while it runs.")] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     test: Annotated[bool, typer.Option("--test", help="Measure on the app's test part, which must be here.")] = False,
@@ -55,6 +59,8 @@ def command(
         host, port = address(listen)
         serving = Serving(
             sites=sites,
+            least=least,
+            start_s=start,
             capacity=capacity,
             leases=Leases(away_s=away, task_s=lease, evaluate_s=evaluate),
             test=test,
@@ -67,14 +73,18 @@ def command(
                 f"listening on {host}:{port}, run {coordinator.folder.name}; "
                 f"`fedloom status --home {home}` says how it goes"
             )
-            code = _served(coordinator, sites, json_, closed, logger)
+            code = _served(coordinator, json_, closed, logger)
     if code:
         raise typer.Exit(code)
 
 
-def _served(coordinator: "Coordinator", sites: int, json_: bool, closed: Closed, logger: Logger) -> int:
+def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Logger) -> int:
     """Wait for the sites and run the rounds; return the exit code."""
-    recording = coordinator.recording(lambda names: logger.info(_waiting(names, sites)))
+    try:
+        recording = coordinator.recording(logger.info)
+    except (QuorumLost, ConfigError, DataError) as error:  # whatever else it was, it may be better another time
+        coordinator.give_up(str(error))
+        raise
     code = 0
     with closing(recording):
         try:
@@ -131,11 +141,6 @@ def _told(state: State, logger: Logger) -> None:
 def interrupted(*_: object) -> None:
     """Take SIGTERM, which is how service managers stop a process, for Ctrl-C: what was reached is saved."""
     raise KeyboardInterrupt
-
-
-def _waiting(names: list[str], sites: int) -> str:
-    there = ", ".join(names[:20]) or "none yet"
-    return f"{len(names)} of {sites} sites are here: {there}"
 
 
 def address(text: str) -> tuple[str, int]:

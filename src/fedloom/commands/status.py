@@ -72,6 +72,7 @@ def view(seen: "Standing", now: datetime) -> Group:
     if sites := seen.sites():
         parts.append(_sites(seen, sites, now))
     parts += [Text(awaiting(one, now)) for one in seen.awaited()]
+    parts += [Text(refusing(site), style="yellow") for site in sites if seen.serving and site.get("refuses")]
     parts += [Text(line, style="red") for site in sites for line in _faults(site)]
     return Group(*parts)
 
@@ -136,6 +137,8 @@ def _figure(site: dict[str, Any], name: str) -> str:
 def _is(seen: "Standing", site: dict[str, Any]) -> str:
     if site["left"] or seen.ended:
         return "has left" if site["left"] else NOTHING
+    if site["connected"] and site.get("refuses"):
+        return "refuses"
     return "connected" if site["connected"] else "away"
 
 
@@ -147,6 +150,15 @@ def awaiting(one: dict[str, Any], now: datetime) -> str:
     times = f", attempt {one['attempt']}" if one["attempt"] > 1 else ""
     asked = f"asked {_ago(one['asked'], now)} ago{times}"
     return plain(f"awaiting {one['party']}: {one['task']} {one['number']}, {asked}; {why}; {until}")
+
+
+def refusing(site: dict[str, Any]) -> str:
+    """Return in a sentence why a site takes no part yet.
+
+    >>> refusing({"name": "north", "refuses": "nobody has approved this app"})
+    'north takes no part yet: nobody has approved this app'
+    """
+    return plain(f"{site['name']} takes no part yet: {site['refuses']}")
 
 
 def _ago(when: str | None, now: datetime) -> str:

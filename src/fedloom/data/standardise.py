@@ -71,6 +71,14 @@ def statistics(ask: Callable[[Measure], Sequence[Update]], schema: Schema | None
     return {name: {**means[name], "scale": math.sqrt(variances[name]) or 1.0} for name in names}
 
 
+def checked(update: Update, what: str, names: Sequence[str]) -> Update:
+    """Return one site's answer; raises `UpdateError` for what no rows give, so that it is known whose it is."""
+    sums = verify(update, layout_of(what, names)).vector[:-1].reshape(len(names), LIMBS + 1)
+    if what == "variance" and any(_joined(row[:-1]) < 0 for row in sums):
+        raise UpdateError("a sum of squared deviations is negative; the site has sent something else.")
+    return update
+
+
 def _means(updates: Sequence[Update], what: str, names: Sequence[str]) -> dict[str, Fraction]:
     if not updates:
         raise QuorumLost(f"no site answered when asked for the {what} of its columns.")

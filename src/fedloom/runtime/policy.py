@@ -187,13 +187,17 @@ class Guarded:
     def answer(self, tasks: Sequence[Task]) -> Iterator[Reply]:
         """Yield a reply for each task, or a `Fault` of phase "policy"."""
         for task in tasks:
-            why = self._judged(partial(self._refusal, task.body))
+            why = self.refusal(task.body)
             if why:
                 yield _refused(task, why)
                 continue
             for reply in self.party.answer([task]):
                 why = self._judged(partial(self._objection, task, reply))
                 yield _refused(task, why, reply) if why else self._leaving(task, reply)
+
+    def refusal(self, body: TaskBody) -> str:
+        """Return why a task is refused at this moment; empty if it is not."""
+        return self._judged(partial(self._refusal, body))
 
     def settle(self, numbers: Collection[int]) -> None:
         """Pass on what was counted."""

@@ -5,7 +5,7 @@ import pytest
 
 from fedloom.adapters.numpy import logistic
 from fedloom.core.errors import WireError
-from fedloom.core.task import Evaluate, Task, Train
+from fedloom.core.task import Evaluate, Fault, Prepare, Reply, Task, Train
 from fedloom.core.tree import split
 from fedloom.recipes import scaffold
 from fedloom.runtime.net.codec import task_tree
@@ -137,3 +137,30 @@ def test_a_task_that_is_none_is_refused(place):
     for body in (None, {"$array": "0"}, {"task": "exec"}):
         with pytest.raises(WireError):
             desk.answer("k", message | {"body": body}, lambda *offer: pytest.fail("it was answered"))
+
+
+class Refusing:
+    """A policy that refuses all, until it does not."""
+
+    def __init__(self, party):
+        self.party, self.why = party, "not yet."
+
+    def answer(self, tasks):
+        for task in tasks:
+            fault = Fault(task.party, "policy", "PolicyRefused", self.why)
+            yield Reply((task.number,), (task.party,), fault) if self.why else next(iter(self.party.answer([task])))
+
+
+def test_what_the_policy_refuses_before_training_is_asked_for_again_once(place):
+    desk = place.desk()
+    desk.party = refusing = Refusing(desk.party)
+    desk.objects = lambda body: refusing.why
+    assert not desk.again()
+    place.asked(desk, 1)  # training is asked again in every round
+    assert (desk.refused, desk.again()) == ("", False)
+    place.asked(desk, 1, Prepare({}))
+    assert (desk.refused, desk.again()) == ("not yet.", False)
+    refusing.why = ""
+    assert [desk.again(), desk.again(), desk.refused] == [True, False, ""]
+    place.asked(desk, 1, Prepare({}))
+    assert (desk.refused, desk.again()) == ("", False)

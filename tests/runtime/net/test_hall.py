@@ -4,15 +4,16 @@ import threading
 
 import numpy as np
 import pytest
-from posts import NAMES, START, Office, evaluate, evaluated, train, trained, value
 
 from fedloom.core.errors import RunError, WireError
-from fedloom.core.task import Ask, Evaluated, Fault, Member, Prepare, Task, Train, Trained
+from fedloom.core.task import Ask, Evaluated, Fault, Member, Prepare, Ready, Task, Train, Trained
+from fedloom.runtime.net.codec import reply_tree
 from fedloom.runtime.net.hall import Leases
 from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import Chunk
 from fedloom.store.files import dump
+from posts import NAMES, START, Office, evaluate, evaluated, train, trained, value
 
 
 @pytest.fixture
@@ -342,3 +343,27 @@ def test_everybody_is_waited_for_when_it_is_over_but_not_for_ever(office):
     for name in NAMES:
         office.hall.seats[name].left = True
     assert office.hall.emptied(0.0)
+
+
+def test_who_refuses_to_prepare_itself_is_known_until_it_says_that_it_may(office):
+    office.hall.greeting = Prepare({})
+    office.come("a")
+    (asked,) = office.said("a")
+    office.offer("a", [asked["key"]], reply_tree(Fault("a", "policy", "PolicyRefused", "not yet.")))
+    office.said("a")
+    seat = office.hall.seats["a"]
+    assert seat.refused["a"].message == "not yet."
+    office.hall.hear(seat, {"kind": "again", "run": "run"})
+    assert seat.refused == {}
+    (asked,) = office.said("a")
+    office.offer("a", [asked["key"]], reply_tree(Ready(3, 1)))
+    assert (seat.refused, seat.ready) == ({}, {"a": Ready(3, 1)})
+    office.said("a")
+    office.hall.hear(seat, {"kind": "again", "run": "run"})
+    assert office.said("a") == []  # it is prepared
+
+
+def test_a_new_connection_may_answer_what_the_last_one_refused(office):
+    office.hall.seats["a"].refused["a"] = Fault("a", "measure", "OSError", "no such file")
+    office.come("a")
+    assert office.hall.seats["a"].refused == {}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from posts import Post
 
 from fedloom.core.errors import RunError, WireError
 from fedloom.core.task import Fault, Member
@@ -15,6 +14,7 @@ from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.site import UNREAD, Site, why
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.runtime.net.talk import Chunk
+from posts import Post
 
 
 @dataclass
@@ -25,6 +25,8 @@ class Works:
     error: Exception | None = None
     asked: list = field(default_factory=list)
     waiting: tuple = ()
+    refused: str = ""
+    ready: bool = False
 
     def __post_init__(self):
         self.incoming, self.outgoing = (Spool(self.folder / name, 1 << 24) for name in ("in", "out"))
@@ -36,6 +38,10 @@ class Works:
 
     def cancel(self, keys):
         pass
+
+    def again(self):
+        found, self.ready = self.ready, False
+        return found
 
 
 class Called:
@@ -145,3 +151,19 @@ def test_a_coordinator_that_is_called_by_another_name_than_its_certificates_is_s
     )
     error.verify_code = 10  # has expired
     assert "certificate verify failed" in why(error, "10.0.0.7")
+
+
+def test_with_a_beat_it_asks_to_be_asked_again_once_it_may_answer(tmp_path):
+    called = Called(tmp_path)
+    assert called.hear({"kind": "beat"}) == []
+    called.works.ready = True
+    assert called.hear({"kind": "beat"}) == [{"kind": "again", "run": "run"}]
+    assert called.hear({"kind": "beat"}) == []
+
+
+def test_what_its_policy_refuses_is_told_here_too(tmp_path):
+    called, told = Called(tmp_path), []
+    called.site.told = lambda what, said: told.append((what, said))
+    called.works.refused = "nobody has approved this app."
+    called.task("measure/1")
+    assert told[-1] == ("refused", "nobody has approved this app. This site stays, and takes part as soon as it may.")

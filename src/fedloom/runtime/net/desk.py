@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ...core.errors import WireError
 from ...core.hidden import Advertise
-from ...core.task import Party, Reply, Task, Train, Trained
+from ...core.task import Fault, Measure, Party, Prepare, Reply, Task, TaskBody, Train, Trained
 from ...core.tree import join
 from ...store.notes import Answered, Notes
 from ..trainer import Trainer
@@ -27,6 +27,7 @@ class Works(Protocol):
     incoming: Spool
     outgoing: Spool
     witness: Witness | None
+    refused: str  # why the last question before training was; empty if it was not
 
     @property
     def waiting(self) -> Collection[int]:
@@ -49,6 +50,10 @@ class Works(Protocol):
         """Learn which dispatches were counted, and which never will be."""
         ...
 
+    def again(self) -> bool:
+        """Is it to be asked again what was refused before training? Says so once."""
+        ...
+
 
 @dataclass(eq=False)
 class Desk:
@@ -61,6 +66,7 @@ class Desk:
         incoming, outgoing: bodies that were fetched, and those that are sent.
         room: tells the trainer for how many clients a sum has room.
         witness: watches the coordinator's record.
+        objects: says why the site's policy refuses a question at this moment; empty if it does not.
     """
 
     trainer: Trainer
@@ -70,8 +76,11 @@ class Desk:
     outgoing: Spool
     room: Callable[[int], None]
     witness: Witness | None = None
+    objects: Callable[[TaskBody], str] = lambda body: ""
+    refused: str = ""
     waiting: dict[int, Answered] = field(default_factory=dict)
     closed: set[int] = field(default_factory=set)  # dispatches whose round is; memory has moved on from them
+    _question: TaskBody | None = None  # that was refused
 
     def __post_init__(self) -> None:
         self.trainer.memories.update(self.notes.memories())
@@ -92,6 +101,8 @@ class Desk:
         if isinstance(task.body, Train) and self.witness is not None:
             self.witness.admit(task.body.round, task.body.start)
         reply = next(iter(self.party.answer([task])))
+        if isinstance(task.body, Measure | Prepare):
+            self._learn_whether_refused(task.body, reply)
         body = self.outgoing.put(reply_tree(reply.body))
         if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice
             self.notes.settle([], {self.trainer.name: self.trainer.memory})
@@ -123,6 +134,18 @@ class Desk:
         for number in numbers:
             self.outgoing.drop(self.waiting.pop(number).digest)
         self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
+
+    def again(self) -> bool:
+        """Does the policy allow by now what it refused before training? Says so once."""
+        if self._question is None or self.objects(self._question):
+            return False
+        self.refused, self._question = "", None
+        return True
+
+    def _learn_whether_refused(self, body: TaskBody, reply: Reply) -> None:
+        by_policy = isinstance(reply.body, Fault) and reply.body.phase == "policy"
+        self.refused = reply.body.message if isinstance(reply.body, Fault) and by_policy else ""
+        self._question = body if by_policy else None
 
     def _begin_anew(self, number: int) -> None:
         """Forget a masked reply of an earlier session: other masks cancel in the new one."""

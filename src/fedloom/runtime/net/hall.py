@@ -81,6 +81,8 @@ class Hall:
         leases: how long it waits.
         room: cohort that a sum has room for; known once the members are.
         greeting: what a party is asked first when it comes (back), before anything else.
+        waits: who is awaited before the run begins, and why: a sentence without a stop; empty once it has begun.
+        renewed: has anybody come, or said that it may answer what it refused, since this was last looked at?
         watched: acts on what a party says of the record.
         now: the clock, in seconds.
     """
@@ -90,6 +92,8 @@ class Hall:
     leases: Leases = Leases()
     room: int = 0
     greeting: TaskBody | None = None
+    waits: str = ""
+    renewed: bool = False
     watched: Callable[[Seat, Message], None] = lambda seat, said: None
     now: Callable[[], float] = monotonic
     seats: dict[str, Seat] = field(default_factory=dict)
@@ -229,6 +233,8 @@ class Hall:
                 self._serve(seat, field_of(said, "digest", str), field_of(said, "offset", int))
             case "offer":
                 self._offered(seat, said)
+            case "again":
+                self._again(seat)
             case "witness" | "cosign" | "distrust":
                 self.watched(seat, said)
             case other:
@@ -255,7 +261,7 @@ class Hall:
                 return  # it has called again, and has not been told on that connection what was counted
             # Inside of the lock, so that nobody tidies the bodies away in between.
             messages = [self._outbox.message(task, self.room) for task in tasks]
-            seat.settled = True
+            seat.settled = self.renewed = True
             asked, seat.given = seat.given, {}
             for task, message in zip(tasks, messages, strict=True):
                 self._give(seat, GREETING, task, message)
@@ -264,7 +270,23 @@ class Hall:
                 self._outbox.ask(seat, [given for given in seat.given.values() if given.ask == ask], self.run)
             self.changed.notify_all()
 
+    def greet(self, seat: Seat) -> None:
+        """Ask those of a party's members to prepare themselves who have not."""
+        with self.changed:
+            lacking = [(n, m.name) for n, m in enumerate(seat.members, start=1) if m.name not in seat.ready]
+            tasks = [Task(number, name, self.greeting) for number, name in lacking] if self.greeting is not None else []
+            messages = [self._outbox.message(task, self.room) for task in tasks]
+            givens = [self._give(seat, GREETING, *asked) for asked in zip(tasks, messages, strict=True)]
+            self._outbox.ask(seat, givens, self.run)
+
     # -- what is behind
+
+    def _again(self, seat: Seat) -> None:
+        """Ask a party again that has refused, and says that it may answer now."""
+        with self.changed:
+            seat.refused, self.renewed = {}, True
+            self.greet(seat)
+            self.changed.notify_all()
 
     def _give(self, seat: Seat, ask: int, task: Task, message: dict[str, Any]) -> Given:
         given = Given(self._key(ask, task), task, ask, message, self.now())
@@ -296,11 +318,20 @@ class Hall:
             seat.faults.append(reply.body)
             seat.failed[reply.body.error] += 1
             log.warning("fault", extra={"site": seat.name, "fault": reply.body.error, "said": reply.body.message})
-        if isinstance(reply.body, Ready):
-            seat.ready[reply.parties[0]] = reply.body
+        if isinstance(givens[0].task.body, Measure | Prepare):
+            self._heard_before_training(seat, reply)
         if givens[0].ask in self._ready:
             self._ready[givens[0].ask].append(reply)
         self.changed.notify_all()
+
+    def _heard_before_training(self, seat: Seat, reply: Reply) -> None:
+        name = reply.parties[0]
+        if isinstance(reply.body, Fault):
+            seat.refused[name] = reply.body
+            return
+        seat.refused.pop(name, None)
+        if isinstance(reply.body, Ready):
+            seat.ready[name] = reply.body
 
     def _serve(self, seat: Seat, digest: str, offset: int) -> None:
         with self.changed:

@@ -140,6 +140,7 @@ class Relay:
     deadline_s: float | None = None
     now: Callable[[], float] = monotonic
     stopped: bool = False
+    refused: str = ""  # its sites refuse, and say so themselves
     witness: Witness | None = None  # a relay does not watch the record above, and its sites do not see it
     _here: dict[str, str] = field(default_factory=dict)  # what a member is called above -> here
     _coming: dict[str, dict[str, tuple[Task, Message]]] = field(default_factory=dict)  # batch -> key -> …
@@ -199,6 +200,12 @@ class Relay:
         with self._hall.changed:
             own = set(self.kept.log.open())
             self.kept.close(counted & own, void & own)
+
+    def again(self) -> bool:
+        """Has one of its own come, or said that it may answer now? Says so once."""
+        with self._hall.changed:
+            found, self._hall.renewed = self._hall.renewed, False
+        return found
 
     # -- what a thread of its own does
 

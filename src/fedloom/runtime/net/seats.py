@@ -42,6 +42,7 @@ class Seat:
         away: since when it is away, on the federation's clock; None while it is connected.
         settled: does it know which of its replies were counted? Before that, it is asked nothing.
         pushed: bodies that it was sent unasked on this connection.
+        refused: by member: why it does not take part; until it calls again, or says that it may answer now.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Seat:
     incoming: dict[str, tuple[tuple[str, ...], Body, float]] = field(default_factory=dict)  # digest -> keys, …, seconds
     jobs: "Queue[Job | None]" = field(default_factory=Queue)
     ready: dict[str, Ready] = field(default_factory=dict)  # by member: its numbers of rows, once it is prepared
+    refused: dict[str, Fault] = field(default_factory=dict)
     faults: "deque[Fault]" = field(default_factory=lambda: deque(maxlen=5))
     failed: "Counter[str]" = field(default_factory=Counter)  # all its faults, by class
     seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last answers took
@@ -86,7 +88,7 @@ class Seat:
         """Take a connection; an older one is closed. Returns what its writer is to do."""
         self.end(now)
         self.channel, self.away, self.seen, self.jobs, self.settled = channel, None, now, Queue(), False
-        self.pushed = set()
+        self.pushed, self.refused = set(), {}
         return self.jobs
 
     def end(self, now: float, channel: Channel | None = None) -> None:

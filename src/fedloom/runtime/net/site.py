@@ -208,9 +208,14 @@ class Site:
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self.todo.put(lambda: self._end(ended))  # after all that was said before
             case "beat":
-                pass
+                self.todo.put(self._again)
             case other:
                 raise WireError(f"a message {other[:40]!r} means nothing here.")
+
+    def _again(self) -> None:
+        """Ask to be asked again, once what was refused may be answered."""
+        if self.desk.again():
+            self._say("again")
 
     def _introduce(self) -> None:
         """Say what this site has seen of the coordinator's record, so that it is shown how that goes on."""
@@ -277,6 +282,8 @@ class Site:
     def _answer(self, key: str, message: Message) -> None:
         try:
             self.desk.answer(key, message, self.offer)
+            if self.desk.refused:
+                self.told("refused", f"{self.desk.refused} This site stays, and takes part as soon as it may.")
         except FedloomError as error:
             self.told("refused", str(error))
             fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))

@@ -46,6 +46,7 @@ def snapshot(hall: Hall, wall: datetime) -> dict[str, Any]:
         "run": hall.run,
         "written": _text(wall),
         "doing": _doing([kind_of(each) for _, each in given], rounds, begun),
+        "waits": hall.waits,
         "round": max(rounds, default=None),
         "awaited": sorted(awaited, key=lambda one: (one["party"], one["number"])),
         "sites": sorted(sites, key=lambda site: str(site["name"])),
@@ -89,6 +90,7 @@ def _site(seat: Seat, clock: _Clock) -> dict[str, Any]:
         "examples": sum(member.examples for member in seat.members),
         "connected": seat.away is None,
         "left": seat.left,
+        "refuses": "; ".join(fault.message for fault in seat.refused.values()) or None,
         "away_since": None if seat.away is None else clock.at(seat.away),
         "seen": clock.at(seat.seen) if seat.seen else None,
         "bytes_in": received,
@@ -174,6 +176,9 @@ class Watch:
 
 def _gist(shown: Mapping[str, Any]) -> list[Any]:
     """Return what of a snapshot is worth writing it again for at once: not the times, and not every byte."""
-    sites = [[site[name] for name in ("name", "connected", "left", "answered", "failed")] for site in shown["sites"]]
+    sites = [
+        [site[name] for name in ("name", "connected", "left", "refuses", "answered", "failed")]
+        for site in shown["sites"]
+    ]
     awaited = [[one[name] for name in ("party", "task", "number", "attempt")] for one in shown["awaited"]]
-    return [shown["doing"], sites, awaited]
+    return [shown["doing"], shown["waits"], sites, awaited]
