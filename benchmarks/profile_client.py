@@ -16,7 +16,7 @@ from peers.works import WORKS, app_of
 
 from fedloom.adapters.threads import one_thread
 from fedloom.core.rng import stream
-from fedloom.engines import stack_of
+from fedloom.engines import Engine, stack_of
 from fedloom.local import stacked
 from fedloom.runtime import chunk, together
 from fedloom.runtime.pool import MOST
@@ -24,7 +24,7 @@ from fedloom.schedule.fold import Intake, move
 from fedloom.schedule.sync import _tasks
 from fedloom.simulation import simulate
 from fedloom.store.files import dump, restore
-from fedloom.tuning import fitting
+from fedloom.tuning import chosen
 
 ROUNDS = 7
 
@@ -52,7 +52,7 @@ class Timers:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", choices=["W1", "W3"], default="W3")
-    parser.add_argument("--chunk", type=int, default=0, help="clients at a time; by default the rule's number")
+    parser.add_argument("--chunk", type=int, default=0, help="clients at a time; by default what the engine takes")
     asked = parser.parse_args()
     work = WORKS[asked.work]
     one_thread()
@@ -61,7 +61,8 @@ def main() -> None:
     state, members = simulation.first(), simulation.federation.members()
     streams, stack = stream(state.seed, "round 1"), stack_of(simulation.parties)
     tasks, _ = _tasks(app.strategy, simulation.terms, state, members[: work.cohort], len(members), streams)
-    group = chunk.Together(stack, asked.chunk or fitting(simulation.terms.model))
+    engine = chosen(Engine("vectorized", 0), app.strategy, simulation.parties, simulation.terms, state)
+    group = chunk.Together(stack, asked.chunk or engine.chunk)
     out = np.zeros(simulation.terms.total.size)
     best: dict[str, float] = {}
     kept = type(stack).taken, stacked._Passes._gathered, together._merged
@@ -83,6 +84,7 @@ def main() -> None:
         timers.timed("coordinator: the server's step", move)(state, app.strategy, intake, len(members), stream(0, 1))
         best = {name: min(value, best.get(name, value)) for name, value in timers.seconds.items()}
     type(stack).taken, stacked._Passes._gathered, together._merged = kept
+    print(f"{group.clients} clients at a time\n")
     print("| part | µs per client |\n|---|---|")
     for name, seconds in sorted(best.items(), key=lambda pair: -pair[1]):
         print(f"| {name} | {seconds / len(tasks) * 1e6:.1f} |")
