@@ -21,8 +21,9 @@ from .privacy.guarantee import told
 from .store.chain import Entry, canonical
 from .store.checkpoint import Checkpoint, Key, Sign, Signature
 from .store.dispatches import Accepted
+from .store.files import digest_of
 from .store.merkle import Tree
-from .store.record import FOLDER, OPENINGS, Record, lines_of, slot_leaf, vector_hash
+from .store.record import FOLDER, OPENINGS, Record, lines_of, slot_leaf
 from .training import Training
 from .version import __version__
 
@@ -92,7 +93,7 @@ class Recorder:
         """
         about = _about(training, state, folder.name, app)
         made = Recorder(training, Record.opened(folder / FOLDER, *log, about))
-        made._hash = vector_hash(state.vector)
+        made._hash = digest_of(state.vector)
         for entry in made.record.entries:
             if entry.get("kind") == "round":
                 made._rounds[entry["round"]] = entry["out"]
@@ -115,7 +116,7 @@ class Recorder:
 
     def close_round(self, state: State) -> None:
         """Take a closed round down; `flush` writes it."""
-        before, self._hash = self._hash, vector_hash(state.vector)
+        before, self._hash = self._hash, digest_of(state.vector)
         if self._rounds.get(state.round) == self._hash:
             return  # run again after a crash, to the same bits
         self._rounds[state.round] = self._hash
@@ -281,7 +282,7 @@ def _about(training: Training, first: State, run: str, digest: str) -> Entry:
         "rounds": app.rounds,
         "members": len(training.federation.members()),
         "mechanism": described(app.strategy.event),
-        "model": vector_hash(first.vector),
+        "model": digest_of(first.vector),
     }
 
 

@@ -12,11 +12,10 @@ from time import time
 from typing import Any
 
 from ..core.errors import RecordError, WireError
-from ..core.layout import Vector
 from ..store.checkpoint import Checkpoint, Key, Sign
 from ..store.files import read_json, write_json, write_whole
 from ..store.merkle import EMPTY, consistent, included, leaf_hash
-from ..store.record import slot_leaf, vector_hash
+from ..store.record import slot_leaf
 from .identity import Peer, text_of
 
 FILE, PIN, EVIDENCE = "record.json", "log.json", "evidence.json"
@@ -93,9 +92,12 @@ class Witness:
                 f"the coordinator itself, or take witnesses out of the policy."
             )
 
-    def admit(self, round: int, start: Vector) -> None:
-        """Refuse to train on while nothing is shown, if it insists on others who watch what is."""
-        if self.least and len({*self.seen.unseen, _model(round, start)}) > PATIENCE:
+    def admit(self, round: int, model: str) -> None:
+        """Refuse to train on while nothing is shown, if it insists on others who watch what is.
+
+        `model` is the digest of the vector that the round begins with: of the body that it came as.
+        """
+        if self.least and len({*self.seen.unseen, f"{round} {model}"}) > PATIENCE:
             raise RecordError(
                 f"this site's policy asks for {self.least} other witnesses of the record, and the coordinator has "
                 f"shown none of it for {PATIENCE} rounds; this site trains no further before it does."
@@ -105,11 +107,11 @@ class Witness:
         """Return what the coordinator must know to show that its record goes on from where this site saw it."""
         return {"size": self.seen.size, "data": self.commitment}
 
-    def answered(self, number: int, round: int, start: Vector, body: str) -> None:
+    def answered(self, number: int, round: int, model: str, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
-        self.seen.owed[str(number)] = [round, vector_hash(start), body, False, 0]
-        if self.least and (model := _model(round, start)) not in self.seen.unseen:
-            self.seen.unseen.append(model)
+        self.seen.owed[str(number)] = [round, model, body, False, 0]
+        if self.least and (seen := f"{round} {model}") not in self.seen.unseen:
+            self.seen.unseen.append(seen)
         self._save()
 
     def settled(self, counted: Collection[int], void: Collection[int]) -> None:
@@ -257,10 +259,6 @@ class Witness:
 
     def _save(self) -> None:
         write_json(self.folder / FILE, asdict(self.seen))
-
-
-def _model(round: int, start: Vector) -> str:
-    return f"{round} {vector_hash(start)}"
 
 
 def _field(said: Any, name: str, kind: type) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,18 @@ def pieces(tree: Tree) -> list[bytes | memoryview]:
     """
     skeleton, arrays = split(tree)
     return named({**arrays, _SKELETON: np.frombuffer(json.dumps(skeleton).encode(), np.uint8)})
+
+
+def digest_of(tree: Tree) -> str:
+    """Return SHA-256 over what `dump` returns, hexadecimal: a value's name, on the wire and in a record.
+
+    >>> digest_of({"round": 3}) == sha256(dump({"round": 3})).hexdigest()
+    True
+    """
+    seen = sha256()
+    for part in pieces(tree):
+        seen.update(part)
+    return seen.hexdigest()
 
 
 def named(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> list[bytes | memoryview]:

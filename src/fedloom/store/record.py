@@ -7,14 +7,10 @@ the notes before it with who had co-signed them; `keys.json`; `openings.jsonl`, 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..core.errors import RecordError
-from ..core.layout import Vector
 from .chain import Chain, Entry, canonical
 from .checkpoint import Checkpoint, Key, Sign
 from .files import read_json, write_json, write_whole
@@ -105,16 +101,6 @@ class Record:
         """Write down what hashes in entries are of; only this side has it."""
         with (self.folder / OPENINGS).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(each) + "\n" for each in openings)
-
-
-def vector_hash(vector: Vector) -> str:
-    """Return SHA-256 over a vector's type and values, hexadecimal.
-
-    >>> vector_hash(np.zeros(2, np.float32))[:12]
-    'cb0e762838e1'
-    """
-    plain = np.ascontiguousarray(vector, vector.dtype.newbyteorder("<"))
-    return sha256(plain.dtype.str.encode() + plain.data).hexdigest()
 
 
 def slot_leaf(slot: Mapping[str, Any]) -> bytes:

@@ -99,7 +99,7 @@ class Desk:
             offer([key], Body(kept.digest, kept.size), kept.seconds)
             return
         if isinstance(task.body, Train) and self.witness is not None:
-            self.witness.admit(task.body.round, task.body.start)
+            self.witness.admit(task.body.round, model_of(message))
         reply = next(iter(self.party.answer([task])))
         if isinstance(task.body, Measure | Prepare):
             self._learn_whether_refused(task.body, reply)
@@ -109,7 +109,7 @@ class Desk:
         if isinstance(task.body, Train):
             self._note(task, reply, body)
             if self.witness is not None and isinstance(reply.body, Trained):
-                self.witness.answered(task.number, task.body.round, task.body.start, body.digest)
+                self.witness.answered(task.number, task.body.round, model_of(message), body.digest)
         offer([key], body, reply.seconds)
 
     def cancel(self, keys: Collection[str]) -> None:
@@ -165,6 +165,11 @@ class Desk:
         body = task_of(join(message["body"], {key: self.incoming.get(named) for key, named in bodies.items()}))
         self.room(field_of(message, "room", int))
         return Task(field_of(message, "number", int), field_of(message, "party", str), body)
+
+
+def model_of(message: Message) -> str:
+    """Return the digest of the vector that a training task, which has been read, begins with."""
+    return bodies_of(message)[message["body"]["start"]["$array"]].digest
 
 
 def bodies_of(message: Message) -> dict[str, Body]:
