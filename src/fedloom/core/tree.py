@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from . import reused
+
 Tree = Any  # None, bool, int, float, str, ndarray, or list, tuple and dict[str, …] of such
 
 _MARKS = ("$array", "$tuple")
@@ -67,7 +69,7 @@ def copied(tree: Tree) -> Tree:
     {'m': array([0.])}
     """
     skeleton, arrays = split(tree)
-    return join(skeleton, {key: array.copy() for key, array in arrays.items()})
+    return join(skeleton, {key: reused.copied(array) for key, array in arrays.items()})
 
 
 def holds_something(tree: Tree) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from . import reused
 from .blocks import BLOCK, blocks
 from .errors import CohortOverflow, LayoutMismatch, NotFinite, OutOfBound, UpdateError
 from .layout import WEIGHT, Layout, Vector
@@ -78,7 +79,7 @@ def fold(total: Update | None, update: Update, *more: Update) -> Update:
     count = sum(one.count for one in updates) + (0 if total is None else total.count)
     summed = _fits(Update(first.vector, first.layout, count))
     if total is None:
-        summed, updates = replace(summed, vector=first.vector.astype(np.float64)), more
+        summed, updates = replace(summed, vector=reused.copied(first.vector, np.float64)), more
     spare = np.empty_like(summed.vector[:BLOCK])
     for block in blocks(slice(0, len(summed.vector))):
         for one in updates:
@@ -128,7 +129,7 @@ def weigh(delta: Vector, layout: Layout, weight: float, draws: np.random.Generat
     Raises `NotFinite`, `OutOfBound` or `LayoutMismatch`.
     """
     _weighable(delta, layout, weight)
-    vector = np.empty(layout.size, layout.dtype)
+    vector = reused.empty(layout.size, layout.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         for block, step, bound in _pieces(layout):
             if not _weigh(delta[block], weight, vector[block], step, bound, draws):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import reused
 from ..core.errors import LayoutMismatch, UpdateError
 from ..core.layout import MODEL
 from ..core.metrics import Metrics
@@ -107,7 +108,7 @@ def move(state: State, strategy: Strategy, intake: Intake, members: int, streams
     total = nothing if intake.total is None else intake.ordered
     total, memories = _finished(total, strategy, state, streams)
     direction = strategy.aggregate.finish(total, members)
-    vector, buffers = state.vector.copy(), state.layout.block(MODEL, "buffer")
+    vector, buffers = reused.copied(state.vector), state.layout.block(MODEL, "buffer")
     averaged = vector[buffers] + direction[buffers]
     direction[buffers] = 0
     np.negative(direction, out=direction)
