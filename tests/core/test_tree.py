@@ -1,4 +1,5 @@
 import json
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -64,3 +65,11 @@ def test_copies_share_nothing():
     lent["b"][0][...] = 1
     assert not tree["a"][0].any()
     assert not tree["b"][0].any()
+
+
+def test_an_array_is_gone_with_the_last_who_has_it_before_anybody_collects_garbage():
+    array = np.zeros(3)
+    gone = ref(array)
+    skeleton, arrays = split({"deep": [array]})
+    del array, skeleton, arrays
+    assert gone() is None

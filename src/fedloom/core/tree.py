@@ -25,25 +25,26 @@ def split(tree: Tree) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
     {'m': array([0., 0.]), 'steps': 3}
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
+    return _taken_apart(tree, arrays), arrays
 
-    def walk(value: Tree) -> Any:
-        match value:
-            case None | bool() | int() | float() | str():
-                return value
-            case np.ndarray():
-                arrays[key := str(len(arrays))] = np.asarray(value, order="C")
-                return {"$array": key}
-            case np.generic():
-                return value.item()
-            case tuple():
-                return {"$tuple": [walk(item) for item in value]}
-            case list():
-                return [walk(item) for item in value]
-            case dict() if all(isinstance(key, str) and key not in _MARKS for key in value):
-                return {key: walk(item) for key, item in value.items()}
-        raise TypeError(f"cannot store a {type(value).__name__}; use dicts, lists, tuples, arrays, numbers or strings")
 
-    return walk(tree), arrays
+def _taken_apart(value: Tree, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """Return what JSON can hold of a value, and put its arrays with the others: no closure, which would keep them."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case np.ndarray():
+            arrays[key := str(len(arrays))] = np.asarray(value, order="C")
+            return {"$array": key}
+        case np.generic():
+            return value.item()
+        case tuple():
+            return {"$tuple": [_taken_apart(item, arrays) for item in value]}
+        case list():
+            return [_taken_apart(item, arrays) for item in value]
+        case dict() if all(isinstance(key, str) and key not in _MARKS for key in value):
+            return {key: _taken_apart(item, arrays) for key, item in value.items()}
+    raise TypeError(f"cannot store a {type(value).__name__}; use dicts, lists, tuples, arrays, numbers or strings")
 
 
 def join(skeleton: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:

@@ -154,3 +154,82 @@ def test_tidying_up_keeps_what_is_named_and_what_is_arriving(tmp_path):
     spool.drop(BODY.digest)
     assert spool.arrived(BODY) == 0
     assert [path.name for path in tmp_path.iterdir()] == [kept.digest]
+
+
+# -- files that are written over
+
+
+LARGE = np.arange(CHUNK_BYTES, dtype=np.float32)  # four chunks
+OTHER = np.ones(CHUNK_BYTES, np.float32)
+
+
+def named(tree):
+    content = dump(tree)
+    return content, Body(sha256(content).hexdigest(), len(content))
+
+
+def arrive(spool, content, body, begin=0, end=None):
+    return [
+        spool.take(body, at, memoryview(content)[at : min(at + CHUNK_BYTES, end or len(content))])
+        for at in range(begin, end or len(content), CHUNK_BYTES)
+    ]
+
+
+def place(path):
+    return path.stat().st_ino
+
+
+@pytest.mark.parametrize("other", [OTHER, OTHER[:-9], np.append(OTHER, 3)], ids=["same", "shorter", "longer"])
+@pytest.mark.parametrize("put", [False, True], ids=["arrives", "is put"])
+def test_a_body_is_written_over_the_one_that_was_dropped(tmp_path, other, put):
+    spool = Spool(tmp_path, 1 << 30)
+    old = spool.put(LARGE)
+    file = place(spool.path(old.digest))
+    spool.drop(old.digest)
+    content, body = named(other)
+    assert spool.put(other) == body if put else arrive(spool, content, body)[-1]
+    assert place(spool.path(body.digest)) == file
+    assert spool.path(body.digest).read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == [body.digest]
+
+
+@pytest.mark.parametrize("look", [Spool.get, lambda spool, body: list(spool.pieces(body.digest, 0))])
+@pytest.mark.parametrize(
+    "forget", [lambda spool, body: spool.drop(body.digest), lambda spool, _: spool.keep_only(set())]
+)
+def test_what_somebody_still_reads_is_not_written_over(tmp_path, look, forget):
+    spool = Spool(tmp_path, 1 << 30)
+    body = spool.put(LARGE)
+    seen = look(spool, body)
+    forget(spool, body)
+    assert list(tmp_path.iterdir()) == []
+    spool.put(OTHER)
+    again = Spool(tmp_path / "again", 1 << 30)
+    assert same_tree(look(again, again.put(LARGE)), seen)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 3])
+def test_what_is_left_in_a_spare_file_is_never_taken_for_what_has_arrived(tmp_path, gone):
+    """Another process finds the beginning of a body over the rest of an older one, or a part that was dropped."""
+    spool = Spool(tmp_path, 1 << 30)
+    content, body = named(LARGE)
+    arrive(spool, content, body, end=gone * CHUNK_BYTES) if gone else spool.put(LARGE)
+    spool.drop(body.digest)
+    content, body = named(OTHER)
+    arrive(spool, content, body, end=2 * CHUNK_BYTES)
+    again = Spool(tmp_path, 1 << 30)
+    assert again.arrived(body) == 2 * CHUNK_BYTES
+    assert arrive(again, content, body, begin=2 * CHUNK_BYTES)[-1]
+    assert np.array_equal(again.get(body), OTHER)
+
+
+def test_a_chunk_that_was_written_and_not_counted_comes_again(tmp_path):
+    spool = Spool(tmp_path, 1 << 30)
+    content, body = named(LARGE)
+    arrive(spool, content, body, end=2 * CHUNK_BYTES)
+    with (tmp_path / (body.digest + ".part")).open("r+b") as file:  # killed between the two
+        file.seek(2 * CHUNK_BYTES)
+        file.write(content[2 * CHUNK_BYTES : 2 * CHUNK_BYTES + 5])
+    again = Spool(tmp_path, 1 << 30)
+    assert again.arrived(body) == 2 * CHUNK_BYTES
+    assert arrive(again, content, body, begin=2 * CHUNK_BYTES)[-1]

@@ -1,6 +1,7 @@
 """Bodies in a folder, named by their SHA-256, and those that are still arriving.
 
-A body that arrives is checked as it comes and can go on where the connection broke off, also in another process.
+A body that arrives is checked as it comes and can go on where the connection broke off, also in another process: a
+number behind its last byte says how many of them are here.
 """
 
 import os
@@ -12,14 +13,14 @@ from secrets import token_hex
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
 from ...core.errors import WireError
 from ...core.tree import Tree
 from ...store.files import pieces, restore
+from ...store.reused import SPARE, Files
 from .line import CHUNK_BYTES
 
 PART = ".part"
+COUNT = 8  # bytes of the number behind a body that arrives
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +44,23 @@ class Spool:
     most: int
     _arriving: dict[str, Any] = field(default_factory=dict)  # digest -> (hash so far, bytes so far)
     _lock: Lock = field(default_factory=Lock)
+    _files: Files = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._files = Files(self.folder)
 
     def put(self, tree: Tree) -> Body:
         """Keep a value; return its name."""
-        partial, seen, size = self.folder / f"{token_hex(8)}.new", sha256(), 0
-        with partial.open("wb", buffering=0) as file:
-            for part in chunks(pieces(tree)):  # hashed and written while it is in the cache
+        partial, parts, seen = self.folder / f"{token_hex(8)}.new", pieces(tree), sha256()
+        size = sum(map(len, parts))
+        self._files.make(partial, size, size)
+        with partial.open("r+b") as file:
+            for part in chunks(parts):  # hashed and written while it is in the cache
                 seen.update(part)
                 file.write(part)
-                size += len(part)
-        body = Body(seen.hexdigest(), size)
-        partial.replace(self.path(body.digest))
-        return body
+        partial.replace(self.path(seen.hexdigest()))
+        return Body(seen.hexdigest(), size)
 
     def path(self, digest: str) -> Path:
         """Return where a body lies; raises `WireError` for what is no digest."""
@@ -84,11 +87,11 @@ class Spool:
 
     def get(self, body: Body) -> Tree:
         """Return the value, its arrays read-only views of the file."""
-        return restore(np.memmap(self.path(body.digest), np.uint8, "r").data)
+        return restore(self._files.read(self.path(body.digest)))
 
     def pieces(self, digest: str, offset: int) -> Iterator[tuple[int, memoryview]]:
         """Yield a body from an offset on, in chunks, with their offsets."""
-        content = np.memmap(self.path(digest), np.uint8, "r").data
+        content = self._files.read(self.path(digest))
         for at in range(offset, len(content), CHUNK_BYTES):
             yield at, content[at : at + CHUNK_BYTES]
 
@@ -99,7 +102,7 @@ class Spool:
         if self.has(body):
             return body.size
         with self._lock:
-            return int(self._state(body.digest)[1])
+            return int(self._state(body)[1])
 
     def take(self, body: Body, offset: int, data: memoryview) -> bool:
         """Add a chunk; return whether the body is whole now. A chunk that is here already is passed over.
@@ -110,14 +113,13 @@ class Spool:
         with self._lock:
             if self.has(body):
                 return False
-            seen, here = self._state(body.digest)
+            seen, here = self._state(body)
             if offset + len(data) <= here:
                 return False
             if offset > here or offset + len(data) > body.size:
                 raise WireError(f"expected {body.digest[:12]} from byte {here:,} on, got {offset:,}.")
             data = data[here - offset :]
-            with (self.folder / (body.digest + PART)).open("ab") as file:
-                file.write(data)
+            self._write(body, here, data)
             seen.update(data)
             self._arriving[body.digest] = (seen, here + len(data))
             return here + len(data) == body.size and self._whole(body, seen)
@@ -126,33 +128,47 @@ class Spool:
         """Forget a body, whole or in parts."""
         with self._lock:
             self._arriving.pop(digest, None)
-            self.path(digest).unlink(missing_ok=True)
-            (self.folder / (digest + PART)).unlink(missing_ok=True)
+            self._files.drop(self.path(digest))
+            self._files.drop(self._part(digest))
 
     def keep_only(self, digests: set[str]) -> None:
         """Forget all whole bodies but these."""
         for path in self.folder.iterdir():
-            if path.suffix != PART and path.name not in digests:
-                path.unlink(missing_ok=True)
+            if path.suffix != PART and path.name not in {*digests, SPARE}:
+                self._files.drop(path)
 
-    def _state(self, digest: str) -> Any:
-        if digest not in self._arriving:
-            path, seen = self.path(digest).with_name(digest + PART), sha256()
-            if path.exists():
-                for at in range(0, path.stat().st_size, CHUNK_BYTES):
-                    with path.open("rb") as file:
-                        file.seek(at)
-                        seen.update(file.read(CHUNK_BYTES))
-            self._arriving[digest] = (seen, path.stat().st_size if path.exists() else 0)
-        return self._arriving[digest]
+    def _part(self, digest: str) -> Path:
+        return self.path(digest).with_name(digest + PART)
+
+    def _write(self, body: Body, here: int, data: memoryview) -> None:
+        part, after = self._part(body.digest), (here + len(data)).to_bytes(COUNT, "big")
+        if not here:
+            self._files.make(part, body.size + COUNT, body.size)
+        with part.open("r+b") as file:
+            file.seek(here)
+            file.write(data)
+            file.seek(body.size)
+            file.write(after)  # last: whatever is counted is there
+
+    def _state(self, body: Body) -> Any:
+        if body.digest not in self._arriving:
+            part, seen, here = self._part(body.digest), sha256(), 0
+            if part.exists() and part.stat().st_size == body.size + COUNT:
+                content = self._files.read(part)
+                here = int.from_bytes(content[body.size :], "big")
+                for chunk in chunks([content[:here]]):
+                    seen.update(chunk)
+            self._arriving[body.digest] = (seen, here)
+        return self._arriving[body.digest]
 
     def _whole(self, body: Body, seen: Any) -> bool:
         del self._arriving[body.digest]
-        partial = self.folder / (body.digest + PART)
+        part = self._part(body.digest)
         if seen.hexdigest() != body.digest:
-            partial.unlink()
+            part.unlink()
             raise WireError(f"what arrived as {body.digest[:12]} is something else; it is not kept.")
-        os.replace(partial, self.path(body.digest))
+        os.truncate(part, body.size)
+        part.replace(self.path(body.digest))
         return True
 
 
