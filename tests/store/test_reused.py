@@ -53,3 +53,12 @@ def test_one_that_was_read_is(files):
 
 def test_what_is_not_there_needs_no_dropping(files):
     files.drop(files.folder / "nothing")
+
+
+def test_who_closes_removes_its_own_spare_file_alone(files):
+    files.drop(written(files, "large", b"x" * (LARGE + 1)))
+    Files(files.folder).close()
+    assert (files.folder / SPARE).exists()
+    files.close()
+    assert list(files.folder.iterdir()) == []
+    files.close()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import RunError
 from ..core.tree import Tree, join, split
+from .reused import Files
 
 _SKELETON = "$skeleton"
 _MOST_HEADER = 1 << 24  # bytes
@@ -108,11 +109,14 @@ def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     write_parts(path, [content], mode)
 
 
-def write_parts(path: Path, parts: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
-    """Write a file as `write_whole` does, from parts that are not joined before."""
+def write_parts(path: Path, parts: Sequence[bytes | memoryview], mode: int = 0o666, files: Files | None = None) -> None:
+    """Write a file as `write_whole` does, from parts that are not joined before; `files` may have one to write over."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        if files is not None:
+            files.make(partial, size := sum(map(len, parts)), size)
+        how = "wb" if files is None else "r+b"
+        with open(partial, how, opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())

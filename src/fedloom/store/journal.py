@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import (
     JSON,
     Column,
@@ -39,6 +38,7 @@ from ..core.errors import ConfigError, MissingExtra, RunError, UnknownRun
 from ..core.state import State
 from ..core.tree import Tree
 from .files import dump, pieces, restore, write_parts
+from .reused import Files
 
 LARGE, STATE, _BESIDE = 1 << 20, "state-", b"beside:"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
@@ -114,8 +114,9 @@ class Journal:
     """
 
     def __init__(self, url: str, folder: Path | None = None, run: str | None = None, *, durable: bool = False) -> None:
-        self.folder, self.durable = folder, durable
+        self.durable = durable
         self.engine = opened_engine(url, run=run)
+        self._files = None if folder is None else Files(folder)
         with self._begin() as connection:
             _META.create_all(connection)
 
@@ -177,25 +178,26 @@ class Journal:
     def _stored(self, state: State) -> bytes:
         """Return what the database keeps of a state: all of it, or, of a large one, the name of the file beside it."""
         parts = pieces(state.tree())
-        if self.folder is None or sum(map(len, parts)) <= LARGE:
+        if self._files is None or sum(map(len, parts)) <= LARGE:
             return b"".join(parts)
         name = f"{STATE}{state.round}.safetensors"
-        write_parts(self.folder / name, parts)
+        write_parts(self._files.folder / name, parts, files=self._files)
         return _BESIDE + name.encode()
 
     def _read(self, name: str) -> memoryview:
-        if self.folder is None or not re.fullmatch(rf"{STATE}\d+\.safetensors", name):
+        if self._files is None or not re.fullmatch(rf"{STATE}\d+\.safetensors", name):
             raise RunError(f"the journal {self.engine.url} names the state {name!r}, which cannot lie beside it.")
         try:
-            return np.memmap(self.folder / name, np.uint8, "r").data
-        except OSError as error:
-            raise RunError(f"the state {self.folder / name} cannot be read: {error}.") from error
+            return self._files.read(self._files.folder / name)
+        except (OSError, ValueError) as error:  # an empty file cannot be mapped
+            raise RunError(f"the state {self._files.folder / name} cannot be read: {error}.") from error
 
     def _tidy(self, kept: bytes) -> None:
         """Delete the states that an earlier transaction named, once another one does."""
-        for path in self.folder.glob(f"{STATE}*.safetensors") if self.folder is not None else ():
-            if kept != _BESIDE + path.name.encode():
-                path.unlink(missing_ok=True)
+        if self._files is not None:
+            for path in self._files.folder.glob(f"{STATE}*.safetensors"):
+                if kept != _BESIDE + path.name.encode():
+                    self._files.drop(path)
 
     def memory(self, member: str) -> Tree:
         """Return what a client remembered when the last state was saved; None if that is nothing."""
@@ -214,8 +216,10 @@ class Journal:
             connection.execute(update(_RUN), {"status": "running", "reason": "", "ended": "", "summary": {}})
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back, and the file that the next state would have been written over."""
         self.engine.dispose()
+        if self._files is not None:
+            self._files.close()
 
 
 @contextmanager

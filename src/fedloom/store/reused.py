@@ -27,6 +27,7 @@ class Files:
     folder: Path
     _reading: "dict[str, WeakSet[mmap]]" = field(default_factory=dict)  # name -> through what somebody reads it
     _lock: Lock = field(default_factory=Lock)
+    _spared: bool = False
 
     def make(self, path: Path, size: int, keep: int) -> None:
         """Make a file of `size` bytes: `keep` that may hold anything, as those of the spare file, and zeros behind."""
@@ -54,3 +55,9 @@ class Files:
                 path.unlink()
             else:
                 path.replace(self.folder / SPARE)
+                self._spared = True
+
+    def close(self) -> None:
+        """Remove the spare file, if it was put there by this."""
+        if self._spared:
+            (self.folder / SPARE).unlink(missing_ok=True)
