@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedloom.core.hidden import Backing
 from fedloom.core.layout import Layout, Leaf
 from fedloom.core.metrics import Metrics
 from fedloom.core.rng import stream
@@ -42,6 +43,7 @@ class Clients:
     lost: Callable[[str, str], bool] = lambda step, name: False
     spoil: Callable[[Task], Task | None] = lambda task: task
     garble: Callable[[Task, Reply], Reply] = lambda task, reply: reply
+    behind: Backing = Backing()
     priors: dict[str, Any] = field(default_factory=dict)
     queue: deque = field(default_factory=deque)
     silent: set[str] = field(default_factory=set)
@@ -67,6 +69,9 @@ class Clients:
 
     def settle(self, numbers):
         pass
+
+    def backing(self):
+        return self.behind
 
     def receive(self, ask, timeout_s):
         while self.queue:

@@ -11,8 +11,9 @@ from fedloom.core.metrics import Metrics
 from fedloom.core.task import Evaluate, Evaluated, Member, Task, Train, Trained
 from fedloom.core.update import Update
 from fedloom.runtime.net.codec import reply_tree
-from fedloom.runtime.net.hall import Hall, Leases
+from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
+from fedloom.runtime.net.leases import Leases
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import Chunk
 from fedloom.store.dispatches import Dispatches

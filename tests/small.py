@@ -145,6 +145,9 @@ class Changed:
         self.settled.append(tuple(numbers))
         self.inner.settle(numbers)
 
+    def backing(self):
+        return self.inner.backing()
+
 
 def updates(deltas, weights=None, *, cohort=None, **leaf):
     """Return one weighed update for each delta, as single leaves "w"."""

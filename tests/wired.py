@@ -133,6 +133,7 @@ class Federated:
         names: of the sites.
         options: of `fedloom serve`, beyond those that it needs.
         through: site -> port where it calls; by default the coordinator's own.
+        commands: what is started instead of `fedloom`, by name: one that dies at an instant, say.
     """
 
     folder: Path
@@ -141,6 +142,7 @@ class Federated:
     options: tuple[str, ...] = ()
     through: dict[str, int] = field(default_factory=dict)
     life: float | None = None
+    commands: dict[str, list[str]] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
@@ -167,7 +169,7 @@ class Federated:
             words = self._serve() if name == COORDINATOR else self._join(name)
             with (self.folder / f"{name}.out").open("a") as out, (self.folder / f"{name}.err").open("a") as err:
                 self.processes[name] = subprocess.Popen(
-                    [*COMMAND, *words],
+                    [*self.commands.get(name, COMMAND), *words],
                     cwd=self.folder,
                     stdout=out,
                     stderr=err,
@@ -298,6 +300,9 @@ class Settled:
 
     def cancel(self, ask):
         self.inner.cancel(ask)
+
+    def backing(self):
+        return self.inner.backing()
 
     def settle(self, numbers):
         self.inner.settle(numbers)

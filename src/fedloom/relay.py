@@ -22,8 +22,9 @@ from .runtime.enrolment import finish_renewal, prepare_renewal
 from .runtime.identity import Peer
 from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
-from .runtime.net.hall import Hall, Leases
+from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
+from .runtime.net.leases import Leases
 from .runtime.net.relay import Relay, numbered, passed
 from .runtime.net.site import Ended, Site
 from .runtime.net.spool import Spool

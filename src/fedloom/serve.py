@@ -22,8 +22,9 @@ from .runtime.identity import Peer
 from .runtime.net.audience import Audience
 from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
-from .runtime.net.hall import Hall, Leases
+from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
+from .runtime.net.leases import Leases
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .starting import Start
@@ -86,7 +87,7 @@ class Coordinator:
         book: its journal; log: its dispatches.
         hall: where the parties sit; door: where they come in.
         measured: members that hold rows out.
-        record: the signed record, from when the run has begun.
+        record: the signed record, from when the run has begun; kept: its federation behind the log.
     """
 
     loaded: Loaded
@@ -100,6 +101,7 @@ class Coordinator:
     measured: list[str]
     held: ExitStack
     record: Recorder | None = None
+    kept: Kept | None = None
 
     def recording(self, waiting: Callable[[str], None]) -> Recording:
         """Return the run, ready to go on; waits for the first members if it is a new one.
@@ -140,6 +142,8 @@ class Coordinator:
             self.door.shut()
         else:
             self.door.close(state.status, state.reason, min(FAREWELL_S, self.serving.leases.away_s))
+            if self.kept is not None:
+                self.kept.forget_sums()
             write_json(self.folder / TOLD_FILE, sorted(seat.name for seat in self.hall.seats.values() if seat.left))
 
     def give_up(self, reason: str) -> None:
@@ -200,7 +204,7 @@ class Coordinator:
         app.strategy.fits(terms.total)
         self.hall.layouts.update({layout.digest: layout for layout in (terms.total, terms.payload)})
         self.hall.room, self.hall.roster = room, list(members)
-        federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds)
+        self.kept = federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds, self.folder)
         return Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
 
     def _make_room(self) -> None:
@@ -259,7 +263,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         held.callback(book.close)
         size = loaded.app.strategy.payload(loaded.app.built.layout).size
         most = ROOM * size + SPARE
-        hall = Hall(folder.name, leases=serving.leases)
+        hall = Hall(folder.name, leases=serving.leases, app=loaded.identity)
         log = Dispatches(book.engine)
         capacity = serving.capacity or serving.sites
         door = entrance(

@@ -1,6 +1,8 @@
 """A hidden sum between real processes has the bits of the plain one, also when sites and the coordinator are killed."""
 
 import json
+import signal
+import sys
 
 import pytest
 
@@ -101,3 +103,54 @@ def test_a_site_that_knows_another_key_of_somebody_refuses(tmp_path):
         there.until(lambda: there.processes[COORDINATOR].poll() is not None, 60.0)
         assert there.processes[COORDINATOR].returncode != 0
         assert "AccessDenied" in there.said(COORDINATOR) + (tmp_path / f"{COORDINATOR}.out").read_text()
+
+
+# -- a coordinator that dies between the sites' unmasking and its own next state
+
+DYING = """\
+import os, signal
+import {module} as module
+
+calls, inner = [], module.{what}
+
+
+def dying(*args, **kwargs):
+    calls.append(1)
+    {before}
+    found = inner(*args, **kwargs)
+    {after}
+    return found
+
+
+module.{what} = dying
+from fedloom.cli import main
+
+main()
+"""
+DIE = "if len(calls) == {}: os.kill(os.getpid(), signal.SIGKILL)"
+INSTANTS = {  # where, what, at which call (4 sites), before or after it
+    "one site of four has unmasked": ("fedloom.gather.secure.recovery", "Recovery.take", 9, "after"),
+    "all have, and nothing is added": ("fedloom.gather.secure.recovery", "Recovery.unmask", 3, "before"),
+    "the sum is there, and not kept": ("fedloom.gather.secure.recovery", "Recovery.unmask", 3, "after"),
+    "it is kept, and not acted on": ("fedloom.schedule.sync", "move", 3, "before"),
+    "sites know that it is counted": ("fedloom.store.journal", "Journal.save", 3, "before"),
+    "the next state is saved": ("fedloom.store.journal", "Journal.save", 3, "after"),
+}
+
+
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_a_coordinator_that_dies_while_a_sum_is_unmasked_goes_on_with_that_sum(tmp_path, instant):
+    module, what, call, place = INSTANTS[instant]
+    places = {"before": "pass", "after": "pass"} | {place: DIE.format(call)}
+    with introduced(Federated(tmp_path, app(tmp_path, rounds=8), clients(4))) as there:
+        there.commands[COORDINATOR] = [sys.executable, "-c", DYING.format(module=module, what=what, **places)]
+        there.start().until(lambda: there.processes[COORDINATOR].poll() is not None)
+        assert there.processes[COORDINATOR].returncode == -signal.SIGKILL
+        assert there.rounds() <= 3
+        del there.commands[COORDINATOR]
+        end = there.start(COORDINATOR).ended()
+    assert (end["status"], end["rounds"]) == ("completed", 8)
+    assert end["sha256"] == expected(tmp_path)
+    assert [(event["counted"], event["faults"]) for event in there.events()] == [(4, [])] * 8
+    there.consistent()
+    assert not list((there.runs / there.row().run).glob("sum-*"))

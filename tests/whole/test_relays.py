@@ -17,7 +17,7 @@ from fedloom.join import Joining, join
 from fedloom.load import load
 from fedloom.relay import Relaying, relay
 from fedloom.runtime.authority import Authority
-from fedloom.runtime.net.hall import Leases
+from fedloom.runtime.net.leases import Leases
 from fedloom.runtime.provisioning import provision
 from fedloom.serve import Serving, serve
 from fedloom.simulation import simulate

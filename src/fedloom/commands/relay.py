@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Hold a federation and be one party of another: sites call in here, and what they answer goes up as one sum."""
     from ..relay import Relaying, relay
-    from ..runtime.net.hall import Leases
+    from ..runtime.net.leases import Leases
 
     relaying = Relaying(
         name=as_,

@@ -51,7 +51,7 @@ def command(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for programs.")] = False,
 ) -> None:
     """Coordinate a federation: sites call in, train on their rows, and send updates. Goes on where it was cut off."""
-    from ..runtime.net.hall import Leases
+    from ..runtime.net.leases import Leases
     from ..serve import Serving, serve
 
     with logged(log) as logger:

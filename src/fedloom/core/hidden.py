@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .layout import Array
+from .tree import Tree
 
 Directory = Mapping[str, bytes]  # party -> its Ed25519 public key, 32 bytes
 
@@ -31,6 +32,24 @@ class Identity:
     sign: Callable[[bytes], bytes]
     directory: Directory
     secret: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Backing:
+    """What a coordinator has behind it while it gathers a hidden sum; without a word, nothing.
+
+    Args:
+        keep: (dispatch number, value): writes down what must outlive this process, before it is acted on.
+        kept: dispatch number -> the last value that was kept under it; None if there is none.
+        run: what clients sign for, as of `Identity`.
+        directory: whose key is whose, as far as the coordinator knows it. It says who signs badly; what clients believe
+            is their own directory.
+    """
+
+    keep: Callable[[int, Tree], None] = lambda number, value: None
+    kept: Callable[[int], Tree] = lambda number: None
+    run: str = ""
+    directory: Directory = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from .hidden import HiddenReply, HiddenTask
+from .hidden import Backing, HiddenReply, HiddenTask
 from .layout import Vector
 from .metrics import Metrics
 from .update import Update
@@ -211,6 +211,10 @@ class Federation(Protocol):
 
     def settle(self, numbers: Collection[int]) -> None:
         """Tell the parties that these dispatches were counted in a closed round; their memory moves now."""
+        ...
+
+    def backing(self) -> Backing:
+        """Return what a hidden sum has behind it: nothing, where parties end with this process."""
         ...
 
 

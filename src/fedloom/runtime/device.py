@@ -9,6 +9,7 @@ from typing import Protocol, TypeGuard, runtime_checkable
 
 from ..core.errors import RunError
 from ..core.examples import Examples
+from ..core.hidden import Backing
 from ..core.layout import Layout
 from ..core.model import Resident
 from ..core.task import Ask, Member, Reply, Task, Train, Trained
@@ -140,6 +141,10 @@ class Device:
     def settle(self, numbers: Collection[int]) -> None:
         """Tell every party that was asked to train since the last time."""
         self.inner.settle(numbers)
+
+    def backing(self) -> Backing:
+        """Return that of the inner one."""
+        return self.inner.backing()
 
     def _trained(self, queue: deque[Task], timeout_s: float | None) -> list[Reply]:
         """Return what training gives in time: the sum of all that may be merged, up to the first that may not."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import RunError
+from ..core.hidden import Backing
 from ..core.layout import Layout, Vector
 from ..core.task import Ask, Evaluate, Member, Reply, Task, Train
 from ..core.tree import Tree
@@ -175,6 +176,10 @@ class Pool(Generic[W]):
         for name in self.unsettled:
             self.parties[name].settle(counted)
         self.unsettled.clear()
+
+    def backing(self) -> Backing:
+        """Return nothing: parties end with this process."""
+        return Backing()
 
     def close(self) -> None:
         """End the workers and wait for them."""

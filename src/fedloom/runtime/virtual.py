@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 
 from ..core.errors import RunError
+from ..core.hidden import Backing
 from ..core.rng import stream
 from ..core.strategy import Strategy, Terms
 from ..core.task import Ask, Fault, Federation, Member, Reply, Task, Train
@@ -85,6 +86,10 @@ class Virtual:
     def settle(self, numbers: Collection[int]) -> None:
         """Tell the parties."""
         self.inner.settle(numbers)
+
+    def backing(self) -> Backing:
+        """Return that of the inner one."""
+        return self.inner.backing()
 
     def _seconds(self, task: Task) -> float:
         if not isinstance(task.body, Train):

@@ -4,18 +4,21 @@ The oracle knows the protocol's rule and nothing of its mathematics: who has sen
 each step as many as the threshold were there.
 """
 
+from dataclasses import replace
 from itertools import combinations_with_replacement, product
 
 import numpy as np
 import pytest
 
 from fedloom.core.errors import ConfigError
-from fedloom.core.hidden import Advertised, Confirmed, Shared, Unmasked
+from fedloom.core.hidden import Advertised, Backing, Confirmed, Shared, Unmasked
 from fedloom.core.metrics import Metrics
 from fedloom.core.task import Evaluate, Fault, Reply, Task, Train, Trained
 from fedloom.core.update import Update, verify, weigh
 from fedloom.gather import SecAgg
 from fedloom.gather.secure.graph import Rule
+from fedloom.gather.secure.session import row
+from fedloom.store.files import dump, restore
 from hidden import STEPS, Clients, layout, of, plain_sum, updates
 
 NEVER = len(STEPS)
@@ -376,3 +379,127 @@ def test_memory_and_bytes_are_those_of_one_vector_for_each_client():
     reply, _ = of(Clients(given).collect())
     plain = count * 4 * (size + 1)
     assert plain < reply.bytes_up < 1.05 * plain
+
+
+# -- signatures: whoever signs badly is left out, and named
+
+
+def vouched(clients):
+    """Let the coordinator know whose key is whose, as certificates tell it."""
+    clients.behind = Backing(run="simulation", directory=clients.registry.directory)
+    return clients
+
+
+@pytest.mark.parametrize("kind", [Advertised, Confirmed])
+@pytest.mark.parametrize("whose", ["nobody's", "somebody else's", "an earlier one"])
+def test_whoever_signs_badly_is_named_and_the_sum_is_of_the_others(kind, whose):
+    given, last = updates(7), {}
+    other, _, _, bad, *_ = given
+
+    def garble(task, reply):
+        if not isinstance(reply.body, kind):
+            return reply
+        last[reply.parties[0]] = signature = reply.body.signature
+        if reply.parties != (bad,):
+            return reply
+        made = {"nobody's": row(bytes(64)), "somebody else's": last[other], "an earlier one": earlier.get(kind)}[whose]
+        earlier[kind] = signature
+        return reply if made is None else replace(reply, body=replace(reply.body, signature=made))
+
+    earlier = {}
+    clients = vouched(Clients(given, garble=garble))
+    if whose == "an earlier one":
+        clients.collect(round=1)
+    total, faults = of(clients.collect(round=2))
+    said = [fault for fault in faults if fault.error == "UpdateError"]
+    assert [fault.site for fault in said] == [bad]
+    assert f"not signed for this sum by the key of {bad!r}; it is left out" in said[0].message
+    there = [name for name in given if name != bad or kind is Confirmed]  # who confirms badly is in the sum already
+    assert list(total.parties) == there
+    assert total.body.update.vector.tobytes() == plain_sum([given[name] for name in there]).vector.tobytes()
+    assert clients.refused == []
+
+
+def test_where_all_sign_well_nobody_is_refused():
+    total, faults = of(vouched(Clients(updates(4))).collect())
+    assert (len(total.parties), faults) == (4, [])
+
+
+# -- a coordinator that is killed while clients unmask
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class Book:
+    """What a coordinator keeps, as bytes; `dies` after so many values, before anybody can act on the last."""
+
+    def __init__(self, dies=None):
+        self.values, self.dies, self.count = {}, dies, 0
+
+    def keep(self, number, value):
+        self.values[number], self.count = dump(value), self.count + 1
+        if self.count == self.dies:
+            raise Killed
+
+    def kept(self, number):
+        return restore(self.values[number]) if number in self.values else None
+
+
+def killed(clients, book):
+    clients.behind = Backing(keep=book.keep, kept=book.kept, directory={})
+    with pytest.raises(Killed):
+        clients.collect()
+    book.dies, clients.garble = None, lambda task, reply: reply
+    done = len(clients.said)
+    total, faults = of(clients.collect())
+    return total, faults, [step for step, _, _ in clients.said[done:]]
+
+
+@pytest.mark.parametrize(("dies", "asked"), [(1, ["unmask"] * 5), (2, [])])
+def test_a_sum_that_was_kept_is_gone_on_with_and_asked_for_no_more(dies, asked):
+    given = updates(5)
+    total, faults, steps = killed(Clients(given), Book(dies))
+    assert (faults, steps) == ([], asked)
+    assert total.numbers == (1, 2, 3, 4, 5)
+    assert total.body.update.vector.tobytes() == plain_sum(list(given.values())).vector.tobytes()
+    assert total.body.metrics.sums == {"examples": 5, "loss": 2.5}
+
+
+@pytest.mark.parametrize("answered", [1, 3, 4])
+def test_killed_while_clients_unmask_they_are_asked_the_same_again(answered):
+    given, seen = updates(5), []
+
+    def garble(task, reply):
+        seen.extend([reply] if isinstance(reply.body, Unmasked) else [])
+        if len(seen) == answered:
+            raise Killed
+        return reply
+
+    lost = lambda step, name: step == "train" and name == list(given)[4]  # noqa: E731
+    total, _, steps = killed(Clients(given, lost=lost, garble=garble), Book())
+    assert steps == ["unmask"] * 4
+    there = list(given)[:4]
+    assert list(total.parties) == there
+    assert total.body.update.vector.tobytes() == plain_sum([given[name] for name in there]).vector.tobytes()
+
+
+def test_without_what_was_kept_the_round_would_be_lost():
+    """So that the tests above show what they should: clients unmask one sum of a round."""
+    clients, book = Clients(updates(5)), Book(2)
+    clients.behind = Backing(keep=book.keep)
+    with pytest.raises(Killed):
+        clients.collect()
+    clients.behind = Backing()
+    total, _ = of(clients.collect())
+    assert total is None
+    assert "was unmasked here, so round 1 is over" in clients.refused[0][2]
+
+
+def test_a_sum_that_was_kept_for_another_model_is_not_taken():
+    clients, book = Clients(updates(5)), Book()
+    clients.behind = Backing(keep=book.keep, kept=book.kept)
+    clients.collect(round=1)
+    total, faults = of(clients.collect(start=np.ones(1), round=2))
+    assert (len(total.parties), faults) == (5, [])

@@ -8,7 +8,7 @@ import pytest
 from fedloom.core.errors import RunError, WireError
 from fedloom.core.task import Ask, Evaluated, Fault, Member, Prepare, Ready, Task, Train, Trained
 from fedloom.runtime.net.codec import reply_tree
-from fedloom.runtime.net.hall import Leases
+from fedloom.runtime.net.leases import Leases
 from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import Chunk

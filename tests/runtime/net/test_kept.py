@@ -1,10 +1,10 @@
 """What was asked, accepted and closed survives a crash at any point, without sockets."""
 
 import pytest
-from posts import Office, evaluate, evaluated, train, trained, value
 
 from fedloom.core.task import Fault, Trained
 from fedloom.store.dispatches import Accepted
+from posts import Office, evaluate, evaluated, train, trained, value
 
 
 @pytest.fixture(params=[False, True], ids=["bodies dropped", "bodies kept"])

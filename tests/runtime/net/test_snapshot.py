@@ -10,7 +10,8 @@ import pytest
 
 from fedloom.core.task import Evaluate, Fault, Member, Reply, Task, Train
 from fedloom.runtime.net import snapshot as module
-from fedloom.runtime.net.hall import Hall, Leases
+from fedloom.runtime.net.hall import Hall
+from fedloom.runtime.net.leases import Leases
 from fedloom.runtime.net.snapshot import Watch, snapshot
 from fedloom.runtime.net.spool import Spool
 

@@ -1,13 +1,16 @@
 """Masked updates as they come in: each is looked at, added, and forgotten."""
 
 import json
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from ...core.errors import UpdateError
-from ...core.layout import Array, Layout
+from ...core.layout import Array, Layout, Leaf
 from ...core.metrics import Metrics
 from ...core.task import Trained
+from ...core.tree import Tree
 from ...core.update import Update
 from . import ring
 
@@ -46,6 +49,20 @@ class Masked:
             raise UpdateError("the masked update has other metrics behind it than the first that came.")
         np.add(self.total, vector, out=self.total)
         self.alive.append(name)
+
+    def tree(self) -> Tree:
+        """Return it as a tree, to go on with in another process."""
+        assert self._layout is not None, "a sum has somebody in it"
+        names = np.frombuffer(self._names, np.uint8)
+        return {"total": self.total, "alive": tuple(self.alive), "names": names, "layout": asdict(self._layout)}
+
+    def goes_on(self, tree: Any) -> None:
+        """Take in what `tree` returned; raises `UpdateError` for another sum's."""
+        layout = Layout(**{**tree["layout"], "leaves": tuple(Leaf(**leaf) for leaf in tree["layout"]["leaves"])})
+        if layout.digest != self._digest:
+            raise UpdateError("the sum that was kept is packed for another layout; the app has changed.")
+        self._layout, self._names, self.alive = layout, bytes(tree["names"]), list(tree["alive"])
+        self.total = np.array(tree["total"])
 
     def trained(self) -> Trained:
         """Return the sum, when no mask is left on it."""

@@ -1,6 +1,9 @@
 """The coordinator's side of a hidden sum: it carries keys, shares and lists between clients, adds, and takes masks off.
 
 Bonawitz et al., CCS 2017 (eprint 2017/281), Figure 4. It holds one vector, whatever the size of the cohort.
+
+Clients unmask one sum of a round. So the coordinator keeps the masked one before it asks them to, and the sum before it
+is acted on: killed in between, it goes on with that sum.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from secrets import token_hex
 
 from ...core.errors import UpdateError
-from ...core.hidden import Advertise, Advertised, Confirm, Confirmed, Share, Shared, Unmask, Unmasked
+from ...core.hidden import Advertise, Advertised, Backing, Confirm, Confirmed, Share, Shared, Unmask, Unmasked
 from ...core.layout import Array
 from ...core.task import Federation, Reply, Task, TaskBody, Train, Trained
 from .asking import Asking, cohort, told
 from .client import SEALED
 from .graph import Graph, Rule
-from .keys import SIGNATURE, SIZE, usable
+from .keys import SIGNATURE, SIZE, signed, usable
 from .masked import Masked, is_bytes
 from .recovery import Recovery
-from .session import KEYS, Session, content_of, context, graph_of, rows
+from .session import KEYS, Session, advertisement, content_of, context, graph_of, rows, survivors
 
 Taken = Callable[[str, Reply], None]
 
@@ -40,7 +43,7 @@ def collect(
     asked, body = cohort(tasks)
     asking = Asking(federation, {task.party: task for task in tasks}, close)
     session = Session(session=token_hex(16), round=body.round, content=content_of(body), asked=asked)
-    yield from told(asking, tasks, Sum(asking, body, session, rule(len(asked))).run)
+    yield from told(asking, tasks, Sum(asking, body, session, rule(len(asked)), federation.backing()).run)
 
 
 @dataclass(eq=False)
@@ -52,6 +55,7 @@ class Sum:
         body: the training that is asked for.
         session: the coordinator's view of it, without a secret.
         rule: what the sum needs.
+        backing: what outlives this process, and whose key is whose.
         graph: who masks with whom, once everybody's keys are there.
         keys: public keys and signatures by name; sealed: shares by sender and receiver; signatures: of the survivors.
         bytes_up, seconds: of all that arrived.
@@ -61,6 +65,7 @@ class Sum:
     body: Train
     session: Session
     rule: Rule
+    backing: Backing
     graph: Graph | None = None
     keys: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -71,15 +76,45 @@ class Sum:
     def run(self) -> Reply:
         """Return the sum as the reply of all that are in it; raises `UpdateError` if too few are left for one."""
         masked = Masked(self.session.session, self.body.layout)
-        self._advertise()
-        self._share()
-        self._train(masked)
-        self._confirm()
-        recovery = self._unmask()
-        recovery.unmask(masked.total)
+        step = self._kept(masked)
+        if step == "":
+            self._advertise()
+            self._share()
+            self._train(masked)
+            self._confirm()
+            self._keep(masked, "confirmed")
+        if step != "unmasked":
+            self._unmask().unmask(masked.total)
+            self._keep(masked, "unmasked")
         tasks = [self.asking.tasks[name] for name in self.session.alive]
         numbers, names = tuple(task.number for task in tasks), tuple(task.party for task in tasks)
         return Reply(numbers, names, masked.trained(), self.seconds, self.bytes_up)
+
+    @property
+    def _number(self) -> int:
+        return min(task.number for task in self.asking.tasks.values())
+
+    def _keep(self, masked: Masked, step: str) -> None:
+        """Write down how far the sum is, from when clients may have unmasked it."""
+        sealed = {name: {"of": tuple(of), "rows": rows(list(of.values()), SEALED)} for name, of in self.sealed.items()}
+        value = {"step": step, "session": self.session.tree(), "masked": masked.tree(), "sealed": sealed}
+        value |= {"signatures": dict(self.signatures), "spent": (self.bytes_up, self.seconds)}
+        self.backing.keep(self._number, value)
+
+    def _kept(self, masked: Masked) -> str:
+        """Take up a sum of this training and cohort that was kept; return the step that it had come to, or nothing."""
+        value = self.backing.kept(self._number)
+        known = None if value is None else Session(**value["session"])
+        said = self.session
+        if known is None or (known.round, known.content, known.asked) != (said.round, said.content, said.asked):
+            return ""
+        masked.goes_on(value["masked"])
+        self.session, self.graph = known, graph_of(known, self.rule, context(known, self.rule))
+        self.sealed = {
+            name: dict(zip(one["of"], map(bytes, one["rows"]), strict=True)) for name, one in value["sealed"].items()
+        }
+        self.signatures, (self.bytes_up, self.seconds) = value["signatures"], value["spent"]
+        return str(value["step"])
 
     def _advertise(self) -> None:
         said = self.session
@@ -88,6 +123,10 @@ class Sum:
         def take(name: str, reply: Reply) -> None:
             match reply.body:
                 case Advertised(keys, signature) if is_bytes(keys, (KEYS,)) and is_bytes(signature, (SIGNATURE,)):
+                    bound = context(said, self.rule)
+                    self._refuse_unsigned(
+                        name, signature, advertisement(bound, self.backing.run, name, bytes(keys)), "keys"
+                    )
                     self._refuse_odd(keys)
                     self.keys[name] = keys, signature
                 case _:
@@ -97,6 +136,12 @@ class Sum:
         roster = self._enough("advertised keys", self.keys)
         self.session = said.but(roster=roster, known=rows([bytes(self.keys[name][0]) for name in roster], KEYS))
         self.graph = graph_of(self.session, self.rule, context(said, self.rule))
+
+    def _refuse_unsigned(self, name: str, signature: Array, message: bytes, what: str) -> None:
+        """Refuse what clients would not believe, so that nobody but whoever sent it is lost."""
+        key = self.backing.directory.get(name)
+        if key is not None and not signed(key, bytes(signature), message):
+            raise UpdateError(f"its {what} are not signed for this sum by the key of {name!r}; it is left out.")
 
     def _refuse_odd(self, keys: Array) -> None:
         """Refuse keys for which the other clients would refuse the sum: nobody's but whoever sent them is lost."""
@@ -135,9 +180,12 @@ class Sum:
         self.session = self.session.but(alive=self._enough("sent masked updates", masked.alive))
 
     def _confirm(self) -> None:
+        message = survivors(context(self.session, self.rule), self.backing.run, self.session)
+
         def take(name: str, reply: Reply) -> None:
             match reply.body:
                 case Confirmed(signature) if is_bytes(signature, (SIGNATURE,)):
+                    self._refuse_unsigned(name, signature, message, "survivors")
                     self.signatures[name] = signature
                 case _:
                     raise UpdateError(f"a signature has {SIGNATURE} bytes.")

@@ -262,7 +262,9 @@ class Door:
             )
         members = members_of(hello, peer)
         self.welcome(peer, members)
-        return self.hall.take_seat(peer.name, members, lambda: self.spool(peer.name))
+        seat = self.hall.take_seat(peer.name, members, lambda: self.spool(peer.name))
+        seat.key = peer.key
+        return seat
 
 
 def _many_files() -> None:

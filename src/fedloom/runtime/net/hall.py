@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from ...core.errors import RunError, WireError
-from ...core.hidden import HIDDEN
+from ...core.hidden import HIDDEN, Backing
 from ...core.layout import Layout
 from ...core.task import (
     Ask,
@@ -34,6 +34,7 @@ from ...core.task import (
 )
 from ...core.update import Update
 from .codec import reply_of
+from .leases import Leases
 from .line import CHUNK_BYTES
 from .outbox import Outbox, bodies_in
 from .seats import Given, Seat
@@ -45,38 +46,13 @@ GREETING = -1  # the ask of those who come
 ANSWERS: dict[type, type] = {Train: Trained, Evaluate: Evaluated, Measure: Update, Prepare: Ready} | HIDDEN
 
 
-@dataclass(frozen=True, kw_only=True)
-class Leases:
-    """How long the coordinator waits, in seconds.
-
-    Args:
-        away_s: for a party that is not connected, before its tasks are given up.
-        task_s: for the answer to a task, even if the party is there.
-        evaluate_s: for the answer to an evaluation, whether the party is there or not: the run goes on without it.
-        beat_s: between signs of life; three of them missing end a connection.
-    """
-
-    away_s: float = 600.0
-    task_s: float = 86_400.0
-    evaluate_s: float = 120.0
-    beat_s: float = 10.0
-
-    def lapse(self, given: Given, away: float | None) -> tuple[float, str]:
-        """Return when a task is given up, and the reason: a sentence. `away` is since when its party is."""
-        measures = isinstance(given.task.body, Evaluate)
-        task_s, what = (self.evaluate_s, " to an evaluation") if measures else (self.task_s, "")
-        late = given.since + task_s, f"no answer{what} for {task_s:g} s"
-        if away is None:
-            return late
-        return min(late, (max(given.since, away) + self.away_s, f"not connected for {self.away_s:g} s"))
-
-
 @dataclass(eq=False)
 class Hall:
     """A federation over the network; what is on the wire is in `docs/network.md`.
 
     Args:
         run: id of the run; every message names it.
+        app: digest of the app, which parties sign for in hidden sums.
         layouts: by digest: those that an update may be packed by.
         leases: how long it waits.
         room: cohort that a sum has room for; known once the members are.
@@ -96,6 +72,7 @@ class Hall:
     renewed: bool = False
     watched: Callable[[Seat, Message], None] = lambda seat, said: None
     now: Callable[[], float] = monotonic
+    app: str = ""
     seats: dict[str, Seat] = field(default_factory=dict)
     roster: list[Member] = field(default_factory=list)
     changed: Condition = field(default_factory=Condition)
@@ -167,6 +144,10 @@ class Hall:
     def settle(self, numbers: Collection[int]) -> None:
         """Tell everybody which dispatches were counted in a closed round."""
         self.tell(numbers, ())
+
+    def backing(self) -> Backing:
+        """Return whose key is whose, as certificates say; what must outlive this process, `Kept` keeps."""
+        return Backing(run=f"{self.run} {self.app}", directory={s.name: s.key for s in self.seats.values() if s.key})
 
     def tell(self, counted: Collection[int], void: Collection[int]) -> None:
         """Tell everybody which dispatches were counted, and which will never be."""

@@ -6,12 +6,18 @@ log, in their order; only what was not answered is asked again. A round that was
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from ...core.hidden import Backing
 from ...core.task import Ask, Member, Reply, Task, Train, Trained
+from ...core.tree import Tree
 from ...store.dispatches import Accepted, Dispatches
+from ...store.files import pieces, restore, write_parts
 from .hall import Hall
 from .spool import Body
+
+SUM = "sum-"
 
 
 @dataclass(eq=False)
@@ -22,6 +28,7 @@ class Kept:
         hall: of the parties.
         log: of dispatches.
         keep_bodies: whether updates of closed rounds stay on the disk, to be replayed.
+        sums: folder of the hidden sum of the open round, once clients have been asked to unmask it; None keeps none.
         closed: is called when a round has been closed: members come and go between rounds.
     """
 
@@ -29,6 +36,7 @@ class Kept:
     log: Dispatches
     keep_bodies: bool = False
     closed: Callable[[], None] = lambda: None
+    sums: Path | None = None
     _replays: dict[int, deque[Reply]] = field(default_factory=dict)
     _asked: dict[int, int] = field(default_factory=dict)  # open dispatches, and the ask that each belongs to
     _over: set[int] = field(default_factory=set)  # of those, who has answered or will not be waited for
@@ -49,6 +57,7 @@ class Kept:
         if not train:
             return self.hall.send(tasks, ask)
         self._forget()
+        self.forget_sums(but=train)
         again = self._written(train.values())
         self.hall.expect({number: task.party for number, task in train.items()})
         verdicts = self.log.verdicts(again) if again else {}
@@ -102,6 +111,32 @@ class Kept:
         self._over -= counted | void
         self.hall.tell(counted, void)
         self.closed()
+
+    def backing(self) -> Backing:
+        """Return what a hidden sum has behind it: whose key is whose, and a file of its own."""
+        return replace(self.hall.backing(), keep=self._keep, kept=self._kept)
+
+    def forget_sums(self, but: Collection[int] = ()) -> None:
+        """Delete hidden sums whose round has been saved, or is none any more."""
+        for path in self.sums.glob(f"{SUM}*") if self.sums is not None else ():
+            if path not in {self._sum(number) for number in but}:
+                path.unlink()
+
+    def _sum(self, number: int) -> Path:
+        assert self.sums is not None, "asked only where sums are kept"
+        return self.sums / f"{SUM}{number}.safetensors"
+
+    def _keep(self, number: int, value: Tree) -> None:
+        if self.sums is not None:
+            write_parts(self._sum(number), pieces(value), 0o600)
+
+    def _kept(self, number: int) -> Tree:
+        if self.sums is None or not self._sum(number).exists():
+            return None
+        open_ = self.log.open()  # asked in an earlier process, and not again: the sum is there
+        self._over.update(open_)
+        self._bodies |= {row.numbers: (row.parties[0], row.digest) for row in self.log.accepted(open_)}
+        return restore(self._sum(number).read_bytes())
 
     def _written(self, tasks: Collection[Task]) -> set[int]:
         """Write down who is asked, by round: a buffered schedule asks again from several models at once.

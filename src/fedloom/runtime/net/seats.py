@@ -36,6 +36,7 @@ class Seat:
 
     Args:
         name: of the party, as its certificate says.
+        key: its identity key, as its certificate says; empty until it has called.
         members: for whom it answers: itself, or those behind a relay.
         spool: of the bodies that it sends.
         left: has it said that it leaves the run for good?
@@ -50,6 +51,7 @@ class Seat:
     spool: Spool
     away: float | None = None
     channel: Channel | None = None
+    key: bytes = b""
     seen: float = 0.0
     left: bool = False
     settled: bool = False

@@ -16,7 +16,8 @@ from ...core.errors import RunError
 from ...core.task import Train
 from ...store.files import write_json
 from ..identity import utc_now
-from .hall import Hall, Leases
+from .hall import Hall
+from .leases import Leases
 from .seats import Given, Seat
 
 log = getLogger(__name__)

@@ -1,0 +1,32 @@
+"""How long a coordinator waits for whom."""
+
+from dataclasses import dataclass
+
+from ...core.task import Evaluate
+from .seats import Given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leases:
+    """How long the coordinator waits, in seconds.
+
+    Args:
+        away_s: for a party that is not connected, before its tasks are given up.
+        task_s: for the answer to a task, even if the party is there.
+        evaluate_s: for the answer to an evaluation, whether the party is there or not: the run goes on without it.
+        beat_s: between signs of life; three of them missing end a connection.
+    """
+
+    away_s: float = 600.0
+    task_s: float = 86_400.0
+    evaluate_s: float = 120.0
+    beat_s: float = 10.0
+
+    def lapse(self, given: Given, away: float | None) -> tuple[float, str]:
+        """Return when a task is given up, and the reason: a sentence. `away` is since when its party is."""
+        measures = isinstance(given.task.body, Evaluate)
+        task_s, what = (self.evaluate_s, " to an evaluation") if measures else (self.task_s, "")
+        late = given.since + task_s, f"no answer{what} for {task_s:g} s"
+        if away is None:
+            return late
+        return min(late, (max(given.since, away) + self.away_s, f"not connected for {self.away_s:g} s"))
