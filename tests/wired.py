@@ -44,6 +44,8 @@ COORDINATOR = "coordinator"
 LOOK_S = 0.01
 APP = """\
 import dataclasses
+import pathlib
+import sys
 import time
 
 import numpy as np
@@ -53,12 +55,14 @@ import fedloom
 drawn = np.random.default_rng(1)
 inputs = drawn.normal(size=(240, {features})).astype(np.float32)
 targets = (inputs[:, 0] + 0.5 * inputs[:, 1] + 0.3 * drawn.normal(size=240) > 0).astype(np.int64)
+trained = []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slow(fedloom.{kind}):
     def train(self, *args, **kwargs):
-        time.sleep({seconds})
+        trained.append(self)
+        {does}
         return super().train(*args, **kwargs)
 
 
@@ -73,11 +77,24 @@ SCAFFOLD = "local=Slow(sgd=fedloom.sgd(0.05))"
 
 
 def slow(
-    folder, *, sites=3, rounds=30, features=6, seconds=0.004, kind="Scaffold", recipe="scaffold", changes=SCAFFOLD
+    folder,
+    *,
+    sites=3,
+    rounds=30,
+    features=6,
+    seconds=0.004,
+    kind="Scaffold",
+    recipe="scaffold",
+    changes=SCAFFOLD,
+    does="",
 ):
-    """Write an app whose sites take their time, with a memory at each site; return its path."""
+    """Write an app whose sites take their time, with a memory at each site; return its path.
+
+    `does` is what they do instead, in lines of Python: `trained` has as many elements as a process was asked to train.
+    """
+    does = does.replace("\n", "\n        ") or f"time.sleep({seconds})"
     text = APP.format(
-        sites=sites, rounds=rounds, features=features, seconds=seconds, kind=kind, recipe=recipe, changes=changes
+        sites=sites, rounds=rounds, features=features, does=does, kind=kind, recipe=recipe, changes=changes
     )
     (folder / "slow.py").write_text(text)
     return folder / "slow.py"
