@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,18 @@ def home(path):
     return path.relative_to(SRC).parts[0].removesuffix(".py")
 
 
+@cache
 def tree(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def imported(path):
-    """Yield (inside, name): fedloom's own parts by their first name below it, others by their top-level name."""
+    """Return (inside, name): fedloom's own parts by their first name below it, others by their top-level name."""
+    return set(_imported(path))
+
+
+def _imported(path):
     depth = len(path.relative_to(SRC).parts)
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):

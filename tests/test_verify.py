@@ -78,7 +78,7 @@ def test_a_run_in_one_process_has_a_record_that_holds_and_says_what_it_is_worth(
     assert not (run / RECORD_KEY).exists()  # nobody can sign for it any more
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_byte_of_any_entry_that_is_changed_is_found(run, data):
     content = entries(run).read_bytes()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -34,7 +34,6 @@ def sums(draw):
     return Layout(leaves).weighted(100), np.array(rows, dtype) * np.repeat(bounds, 2).astype(dtype), weights
 
 
-@settings(deadline=None)
 @given(sums())
 def test_a_sum_has_the_same_bits_on_device_and_host(drawn):
     layout, deltas, weights = drawn

@@ -60,7 +60,7 @@ def shared(monkeypatch, always):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("shape", SHAPES)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 1000),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4),
@@ -168,7 +168,7 @@ def test_what_may_be_beyond_its_bound_is_looked_at_client_by_client(rate):
     assert "lower the learning rate" in str(told.value)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e3), clients=st.integers(1, 3), bias=st.booleans())
 def test_the_reach_of_a_client_is_never_exceeded(seed, scale, clients, bias):
     rng = np.random.default_rng(seed)

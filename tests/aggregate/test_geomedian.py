@@ -80,7 +80,7 @@ def test_a_minority_cannot_move_it_far_in_the_usual_number_of_steps(far):
     assert np.linalg.norm(found - honest.mean(axis=0)) < 4 * within
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(order=st.permutations(range(7)), shift=st.floats(-5, 5), turn=st.floats(0, 6))
 def test_it_moves_and_turns_with_the_clients_and_their_order_does_not_count(order, shift, turn):
     deltas = np.random.default_rng(0).normal(size=(7, 2))

@@ -44,7 +44,7 @@ def crowds(draw):
     return byzantine, draw(st.lists(row, min_size=clients, max_size=clients)), draw(st.integers(1, clients - byzantine))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(crowd=crowds())
 def test_it_is_the_definition_with_ties_in_order_of_dispatch(crowd):
     byzantine, deltas, keep = crowd
@@ -55,7 +55,7 @@ def test_it_is_the_definition_with_ties_in_order_of_dispatch(crowd):
     np.testing.assert_allclose(Krum(byzantine, keep).finish(parts, len(parts)), expected, rtol=1e-14)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(crowd=crowds(), shift=st.integers(-3, 3), seed=st.integers(0, 99))
 def test_translation_moves_it_and_permutation_does_not_up_to_ties(crowd, shift, seed):
     byzantine, deltas, keep = crowd

@@ -55,7 +55,7 @@ def stacked(parts):
     return np.median(deltas, axis=0)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     clients=st.lists(
         st.tuples(

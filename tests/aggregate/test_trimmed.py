@@ -30,7 +30,7 @@ def literal(deltas, beta):
     return found
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(deltas=CROWDS, beta=st.sampled_from([0.1, 0.2, 0.25, 0.3, 0.49]))
 def test_it_is_the_definition(deltas, beta):
     held = updates(np.float32(deltas))
@@ -50,7 +50,7 @@ def test_it_is_scipys_whatever_the_weights(clients, beta):
     np.testing.assert_allclose(trimmed(deltas, beta, weights), expected, rtol=1e-6, atol=1e-7)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(order=st.permutations(range(10)), shift=st.integers(-4, 4))
 def test_translation_moves_it_and_permutation_does_not(order, shift):
     deltas = np.random.default_rng(0).integers(-9, 9, size=(10, 4)) / 4

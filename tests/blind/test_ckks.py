@@ -15,7 +15,7 @@ SEALED = ckks.sealed(KEY, ROWS)
 WEIGHT, BIAS = np.array([[0.5, 2.0]]), np.array([1.0])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**32))
 def test_outputs_are_those_in_the_clear(rows, columns, outputs, seed):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ QUERY, KEY = ask(FORM, ROWS)
 ANSWER = answer(QUERY, FORM, MODEL, WEIGHTS)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([0, 2, 3]), st.integers(0, 2**32))
 def test_it_predicts_what_the_model_predicts(rows, inputs, classes, seed):
     rng, model, form = np.random.default_rng(seed), model_of(inputs, classes), form_of(inputs, classes)

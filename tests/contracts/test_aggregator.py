@@ -38,7 +38,7 @@ def test_it_says_what_it_needs(aggregator):
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS, ids=repr)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(order=st.permutations(range(7)))
 def test_the_order_of_clients_does_not_change_a_bit(aggregator, order):
     parts = updates(DELTAS, WEIGHTS)

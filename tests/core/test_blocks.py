@@ -57,7 +57,7 @@ def test_blocks_are_the_stretch(begin, length, size):
     assert all(block.stop - block.start == size for block in found[:-1])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     kind=st.sampled_from(sorted(LEAVES)),
     size=st.integers(1, 40),
@@ -105,7 +105,7 @@ def refused(work, *arguments):
     return type(caught.value), str(caught.value)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     bad=st.dictionaries(
         st.integers(0, 15), st.sampled_from([np.nan, np.inf, -np.inf, 17.0, -18.0, 1e30]), min_size=1, max_size=3

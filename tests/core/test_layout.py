@@ -156,7 +156,7 @@ def test_the_step_of_the_design():
     assert Leaf("w", bound=1.0).step(1) == 2.0**-53
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(bound=st.floats(2.0**-60, 2.0**60), cohort=st.integers(1, 2**40))
 @example(bound=1024 * (1 + 2.0**-52), cohort=1)
 @example(bound=0.1, cohort=10)
@@ -168,7 +168,7 @@ def test_the_step_is_the_finest_power_of_two_that_stays_exact(bound, cohort):
     assert steps <= 2**53 < 2 * steps
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(bound=st.floats(2.0**-60, 2.0**60), cohort=st.integers(1, 10**6))
 def test_a_whole_cohort_at_its_bound_is_on_the_grid(bound, cohort):
     """What one client may at most contribute, in steps, is a whole number, and a cohort of them at most 2^53."""

@@ -44,7 +44,7 @@ def test_pooled_figures_are_those_of_the_pooled_examples():
     assert pooled.examples == 753
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sums=st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(-9, 9)), max_size=5), data=st.data())
 def test_adding_is_associative_and_commutative(sums, data):
     parts = [Metrics({"examples": 1, **s}) for s in sums]

@@ -26,7 +26,7 @@ TREES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(tree=TREES)
 def test_join_undoes_split_and_restore_undoes_dump(tree):
     skeleton, arrays = split(tree)

@@ -22,7 +22,7 @@ def added(parts):
     return reduce(lambda a, b: a + b, parts)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(cohort=COHORTS, data=st.data())
 def test_order_and_grouping_do_not_change_a_bit(cohort, data):
     parts = updates([d for d, _ in cohort], [w for _, w in cohort])
@@ -41,7 +41,7 @@ def test_order_and_grouping_do_not_change_a_bit(cohort, data):
     assert streamed.vector.tobytes() == flat.vector.tobytes()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cohort=COHORTS)
 @example(cohort=[([-0.0, 0.0, -1e-20], 1.0)] * 2)
 def test_weighing_many_is_weighing_and_adding_each(cohort):
@@ -52,7 +52,7 @@ def test_weighing_many_is_weighing_and_adding_each(cohort):
     assert many.count == len(cohort)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cohort=COHORTS, bound=st.sampled_from([16.0, 17.5, 100.0]))
 def test_the_sum_is_exact(cohort, bound):
     """Against rational numbers: round each float32 product to the grid once, add without rounding."""
@@ -65,7 +65,7 @@ def test_the_sum_is_exact(cohort, bound):
     verify(total, layout)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cohort=st.lists(st.floats(-0.1, 0.1), min_size=1, max_size=30))
 def test_a_bound_that_is_no_power_of_two_admits_what_it_admitted_before_the_sum(cohort):
     """What `weigh` lets pass, `verify` lets pass, alone and added, in float64 too."""

@@ -9,7 +9,7 @@ from fedloom.core.weights import ByExamples, Equal, Given, power_of_two
 MEMBERS = [Member("a", 100), Member("b", 200), Member("c", 150)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 2**60) | st.floats(0, 2.0**60))
 def test_power_of_two_is_the_smallest_that_is_not_below(least):
     found = power_of_two(least)

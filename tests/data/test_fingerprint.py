@@ -73,7 +73,7 @@ def test_a_row_that_is_there_twice_counts_twice():
     assert (twice.rows, twice.sketch) == (5, once.sketch)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(0, 60))
 def test_how_rows_are_divided_and_ordered_changes_nothing(seed, cut):
     rows = drawn(60)
@@ -82,7 +82,7 @@ def test_how_rows_are_divided_and_ordered_changes_nothing(seed, cut):
     assert fingerprint(divided, KEY) == fingerprint(site(rows), KEY)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
 def test_small_data_sets_share_exactly_what_they_share(one, two):
     rows = drawn(31)

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ FRAMEWORKS = {"torch", "jax", "tensorflow", "sklearn", "transformers"}
 NOT_AT_ONCE = {"torch", "sklearn", "sqlalchemy", "pydantic", "typer", "matplotlib", "jinja2", "scipy"}
 
 
+@cache
 def imports(file: Path) -> tuple[set[str], set[str]]:
     """Return the folders of the house that a file imports from, and the libraries outside it."""
     inside, outside = set(), set()

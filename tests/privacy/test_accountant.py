@@ -35,7 +35,7 @@ def gaussian(z, rounds, delta):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(z=st.floats(0.7, 20), rounds=st.integers(1, 40), delta=st.sampled_from([1e-3, 1e-5, 1e-8]))
 def test_everyone_every_round_costs_the_closed_form(z, rounds, delta):
     found = spent(DpEvent("gaussian", {"noise_multiplier": z}), rounds, delta)

@@ -46,6 +46,7 @@ def test_it_keeps_to_the_budget_and_a_step_less_does_not():
     [
         ((0.0, 1e-5, 1), "epsilon must be above 0 and finite, got 0.0"),
         ((math.nan, 1e-5, 1), "epsilon must be above 0 and finite, got nan"),
+        ((300.0, 1e-5, 1), r"an epsilon of 300 protects nobody: .* e\^300 times .* Take at most 100; 10 is usually"),
         ((1.0, 1e-5, 0), "rounds must be at least 1, got 0"),
         ((1.0, 0.0, 1), r"delta must be in \(0, 1\), got 0.0"),
         ((1e-9, 1e-300, 10), "no noise multiplier up to 100000 keeps to this budget; raise epsilon or delta"),

@@ -42,7 +42,7 @@ def exact(mu, delta):
     return high
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(1.0, 20.0), st.integers(1, 20)), min_size=1, max_size=4))
 def test_gaussians_of_different_noise_are_one_gaussian(parts):
     together = composed([(gaussian(z), n) for z, n in parts], DELTA)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedloom.adapters.numpy import logistic
@@ -280,7 +280,6 @@ TIMES = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)).map(lambda t:
 CLOCK = st.tuples(st.integers(0, 23), st.integers(0, 59)).map(lambda t: f"{t[0]:02}:{t[1]:02}")
 
 
-@settings(deadline=None)
 @given(CLOCK, CLOCK, st.sets(st.sampled_from(DAYS), min_size=1), TIMES)
 def test_it_is_open_if_walking_back_to_the_last_opening_meets_no_closing(begin, end, days, when):
     """Oracle: go back minute by minute until the clock shows the beginning (open) or the end (closed)."""

@@ -208,7 +208,7 @@ LAYOUT = Layout((Leaf("w", (4,)),)).weighted(cohort=8)
 VALUES = st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(VALUES, st.integers(0, 40)), min_size=2, max_size=8), st.randoms())
 def test_a_discounted_sum_has_the_same_bits_in_any_order(clients, random):
     schedule = Buffered(size=8, concurrency=8)

@@ -21,7 +21,7 @@ def length(vector):
     return float(np.sqrt(np.square(vector, dtype=np.float64).sum()))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(norm=NORMS, values=st.lists(st.floats(-HUGE, HUGE, width=32), max_size=20))
 @example(norm=1.0, values=[0.0, 0.0])
 @example(norm=1.0, values=[5.0])
@@ -37,7 +37,7 @@ def test_never_longer_than_the_limit_and_once_is_enough(norm, values):
     assert once.dtype == np.float32
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(norm=NORMS, values=st.lists(st.floats(-1e100, 1e100), max_size=20))
 def test_in_float64_too(norm, values):
     once = clip(norm, values, "float64")
@@ -45,7 +45,7 @@ def test_in_float64_too(norm, values):
     assert clip(norm, once, "float64").tobytes() == once.tobytes()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(norm=NORMS, values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=20))
 def test_the_direction_stays_and_short_ones_stay_as_they_are(norm, values):
     once, values = clip(norm, values), np.float32(values)

@@ -26,7 +26,7 @@ def report(stage, values):
     return stage.encode(update, None, None, STREAMS)[0].vector
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     clip=st.floats(2.0**-10, 8.0),
     values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),

@@ -27,7 +27,7 @@ def total(size, values=0.0, cohort=100, bits=53):
     return Update(np.append(np.full(size, values), 7.0), layout, 7)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     clip=st.floats(2.0**-10, 8.0),
     values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=20),

@@ -55,7 +55,7 @@ def test_a_mean_that_it_does_not_draw_is_refused(mean):
         offsets(1, mean)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(variance=st.floats(130, 1e5), nats=st.floats(1, 25))
 def test_the_tail_holds_what_it_says(variance, nats):
     """Against the distribution itself."""

@@ -58,7 +58,7 @@ def test_it_is_unbiased(bits):
     np.testing.assert_array_less(np.abs(total / 4000 - update.vector), 0.04 * level(update, bits) + 1e-9)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(values=st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=1, max_size=12), bits=st.integers(2, 16))
 @example(values=[1e-45, -1e-45, 0.0], bits=8)
 @example(values=[1e-37, 3e-38], bits=16)

@@ -17,7 +17,7 @@ def test_the_transform_is_the_matrix(size):
     np.testing.assert_allclose(hadamard(values), matrix(size) @ values / np.sqrt(size), atol=1e-12)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(size=st.integers(1, 70), seed=st.integers(0, 99))
 def test_it_is_orthogonal_and_undone(size, seed):
     signs = Rotate(seed)._signs(size)

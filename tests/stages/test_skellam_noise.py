@@ -29,7 +29,7 @@ def encoded(stage, values, streams=STREAMS):
     return update.vector.astype(np.float64) / stage.step
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     clip=st.floats(2.0**-10, 8.0),
     bits=st.integers(9, 18),

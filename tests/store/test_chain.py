@@ -50,7 +50,7 @@ def test_two_that_write_the_same_file_read_each_other_first(tmp_path):
     assert [entry["number"] for entry in read(one.path).entries[1:]] == [0, 1, 2, 3]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_byte_that_is_changed_is_found(tmp_path_factory, data):
     made = chain(tmp_path_factory.mktemp("chain"))

@@ -69,7 +69,7 @@ def test_one_key_signs_once():
     assert len(cosigned().adding(again).signatures) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_is_changed_is_not_signed_any_more(data):
     text = cosigned().text()

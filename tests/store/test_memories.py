@@ -11,7 +11,7 @@ def tree(n):
     return {"local": np.full(n, n, np.float32), "stages": [None], "gather": None}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 3000)), max_size=60), st.integers(1, 30_000))
 def test_it_is_a_dict_whatever_fits_at_hand(moves, budget):
     memories, plain = Memories(budget), {}

@@ -77,7 +77,7 @@ def test_every_size_is_consistent_with_every_smaller_one_and_with_no_other_tree(
                 assert not consistent(first, second, proof[:-1], before, after)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 300), st.data())
 def test_a_bit_that_is_changed_in_a_proof_proves_nothing(size, data):
     made = tree(size)

@@ -37,7 +37,7 @@ def test_kinds_runs_and_apps_are_counted_apart(usages):
     assert usages(run="run 3").spent("round") == 0
 
 
-@settings(max_examples=20, deadline=None)  # each makes a file, and writes it through
+@settings(max_examples=20)  # each makes a file, and writes it through
 @given(st.lists(st.integers(1, 4), max_size=8), st.integers(1, 12))
 def test_never_more_than_the_most_and_never_less_than_was_granted(tmp_path_factory, wanted, most):
     usage, granted = Usage(tmp_path_factory.mktemp("usage") / "usage.db", "app", "run"), 0

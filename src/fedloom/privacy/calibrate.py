@@ -11,6 +11,7 @@ from .translate import translated
 
 STEPS = 1000  # of a noise multiplier of one: three digits are told, and the third is not rounded down
 LEAST, MOST = 10, 10**8  # steps that are searched
+HIGHEST = 100.0  # epsilon: beyond it nothing is protected, and PLD takes long
 
 
 def noise_multiplier(
@@ -63,6 +64,11 @@ def least(epsilon: float, delta: float, rounds: int, event: Callable[[float], Dp
 def _check(epsilon: float, rounds: int) -> None:
     if not 0 < epsilon < math.inf:
         raise ConfigError(f"epsilon must be above 0 and finite, got {epsilon}.")
+    if epsilon > HIGHEST:
+        raise ConfigError(
+            f"an epsilon of {epsilon:g} protects nobody: what is released may be e^{epsilon:g} times as likely with a "
+            f"client as without. Take at most {HIGHEST:g}; 10 is usually called much."
+        )
     if rounds < 1:
         raise ConfigError(f"rounds must be at least 1, got {rounds}.")
 

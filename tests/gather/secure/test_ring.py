@@ -18,7 +18,7 @@ from hidden import layout, plain_sum, updates
 
 
 @given(st.integers(2, 300), st.integers(0, 2**31), st.sampled_from([2.0**-9, 0.3, 1.0, 16.0, 1e6]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_sum_in_the_ring_is_the_sum(count, seed, bound):
     one = list(updates(count, size=7, seed=seed, bound=bound).values())
     summed = np.zeros(8, np.uint32)

@@ -237,7 +237,7 @@ def changed(data, tree):
     return data.draw(junk)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_changed_reply_is_refused_or_harmless(data):
     tree = reply_tree(data.draw(replies))
@@ -253,7 +253,7 @@ def test_a_changed_reply_is_refused_or_harmless(data):
         str(body).encode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_changed_task_is_refused_or_a_task(data):
     tree = task_tree(data.draw(tasks))
@@ -266,7 +266,7 @@ def test_a_changed_task_is_refused_or_a_task(data):
 SPECIAL = [b"null", b"[]", b"{}", b"9" * 400, b"-1", b"1e999", b'"\\ud800"', b"[" * 3000, b'"BOOL"', b'{"$array":[]}']
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_changed_bytes_are_refused_or_a_reply(data):
     content = bytearray(dump(reply_tree(data.draw(replies))))

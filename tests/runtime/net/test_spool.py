@@ -59,7 +59,7 @@ def test_it_goes_on_at_any_byte(tmp_path, again):
         assert [path.name for path in (tmp_path / str(cut)).iterdir()] == [BODY.digest]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-40, 3), st.integers(1, 80), st.booleans()), max_size=8))
 def test_pieces_in_any_overlap_and_with_restarts_are_put_together(tmp_path_factory, moves):
     """The sender may begin before what is here; only a gap is refused."""
