@@ -258,6 +258,7 @@ def test_a_delta_is_refused_that_is_too_large_for_as_many_as_may_come():
         log=None,
         measured=[],
         _between_rounds=None,
+        folder=None,
         serving=Serving(sites=4, capacity=40),
     )
     assert Coordinator._training(there, members, {}).founders == 4
