@@ -258,7 +258,7 @@ class Witness:
         seen.size, seen.root, seen.note, seen.unseen = note.size, note.root.hex(), note.text(), []
 
     def _save(self) -> None:
-        write_json(self.folder / FILE, asdict(self.seen))
+        write_whole(self.folder / FILE, json.dumps(vars(self.seen)).encode())
 
 
 def _field(said: Any, name: str, kind: type) -> Any:

@@ -4,12 +4,25 @@ A count is on the disk before the answer that it counts may leave, so that neith
 it back: an answer that was counted and then lost stays counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, event, func, insert, select, update
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DatabaseError
 
@@ -23,6 +36,9 @@ _SPENT = Table(
     *(Column(name, String, primary_key=True) for name in ("app", "run", "kind")),
     Column("count", Integer, nullable=False),
 )
+_MINE = [_SPENT.c[name] == bindparam(f"my_{name}") for name in ("app", "run", "kind")]
+_LOOK = select(func.coalesce(func.sum(_SPENT.c.count), 0)).where(*_MINE)
+_COUNT = update(_SPENT).where(*_MINE).values(count=bindparam("total"))
 
 
 class Usage:
@@ -63,14 +79,13 @@ class Usage:
     def spend(self, kind: str, number: int = 1, most: int | None = None) -> bool:
         """Count so many more, unless that were more than `most`; when it returns, the count survives a power cut."""
         with self._begin() as connection:
-            before = self._spent(connection, kind)
+            mine, before = {**self._run, "kind": kind}, self._spent(connection, kind)
             if most is not None and before + number > most:
                 return False
             if before:
-                mine = [_SPENT.c[name] == value for name, value in {**self._run, "kind": kind}.items()]
-                connection.execute(update(_SPENT).where(*mine), {"count": before + number})
+                connection.execute(_COUNT, {**_bound(mine), "total": before + number})
             else:
-                connection.execute(insert(_SPENT), {**self._run, "kind": kind, "count": number})
+                connection.execute(insert(_SPENT), {**mine, "count": number})
             return True
 
     def begin(self, most: int | None = None) -> bool:
@@ -93,8 +108,11 @@ class Usage:
         self._engine.dispose()
 
     def _spent(self, connection: Connection, kind: str) -> int:
-        mine = [_SPENT.c[name] == value for name, value in {**self._run, "kind": kind}.items()]
-        return int(connection.execute(select(func.coalesce(func.sum(_SPENT.c.count), 0)).where(*mine)).scalar_one())
+        return int(connection.execute(_LOOK, _bound({**self._run, "kind": kind})).scalar_one())
+
+
+def _bound(mine: Mapping[str, str]) -> dict[str, Any]:
+    return {f"my_{name}": value for name, value in mine.items()}
 
 
 def _engine(path: Path) -> Engine:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from logging import getLogger
+from math import inf
 from queue import Queue
 from secrets import SystemRandom
 from threading import Event, Lock, Thread
@@ -29,6 +30,7 @@ from .talk import Channel, Chunk, Message, field_of, numbers_of
 
 log = getLogger(__name__)
 UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
+RENEWAL_S = 1.0  # so often it is looked whether the certificate is due
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
 WRONG_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 CONNECT_S = 15.0
@@ -164,9 +166,12 @@ class Site:
         if self.leaving:
             self._say("leave")
         self.told("connected", f"to {self.address[0]}:{self.address[1]}, run {self.run}")
+        looked = -inf
         try:
             while self.ended is None and not self.stopping.is_set():
-                self._renew()
+                if monotonic() - looked >= RENEWAL_S:
+                    looked = monotonic()
+                    self._renew()
                 said = channel.receive(3 * beat_s)
                 if said is None:
                     raise LineLost(f"nothing was heard for {3 * beat_s:g} s")
