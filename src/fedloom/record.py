@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from .core.errors import RecordError
+from .core.layout import Vector
 from .core.state import State
 from .privacy.compose import tree as described
 from .privacy.guarantee import told
@@ -63,6 +64,7 @@ class Recorder:
         record: where it is written.
         rows: dispatch numbers -> the updates that were accepted for them; None in one process, where none travels.
         published: is told that there is a new checkpoint.
+        named: a model's vector -> its digest, as the body that sites are sent.
         witnesses: public keys by name.
     """
 
@@ -70,6 +72,7 @@ class Recorder:
     record: Record
     rows: Rows | None = None
     published: Callable[[], None] = lambda: None
+    named: Callable[[Vector], str] = digest_of
     witnesses: dict[str, bytes] = field(default_factory=dict)
     _hash: str = ""
     _rounds: dict[int, str] = field(default_factory=dict)  # what is in the record: round -> the model after it
@@ -116,7 +119,7 @@ class Recorder:
 
     def close_round(self, state: State) -> None:
         """Take a closed round down; `flush` writes it."""
-        before, self._hash = self._hash, digest_of(state.vector)
+        before, self._hash = self._hash, self.named(state.vector)
         if self._rounds.get(state.round) == self._hash:
             return  # run again after a crash, to the same bits
         self._rounds[state.round] = self._hash

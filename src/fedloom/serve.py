@@ -132,6 +132,7 @@ class Coordinator:
         record.rows = self.log.accepted
         audience = Audience(self.hall, record, authority.key)
         record.published, self.hall.watched = audience.publish, audience.hear
+        record.named = self.hall.named
         for seat in list(self.hall.seats.values()):
             seat.say("watch", run=self.hall.run)
         return record

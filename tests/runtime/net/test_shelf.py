@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedloom.runtime.net import shelf as shelf_module
 from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.shelf import Shelf
 from fedloom.runtime.net.spool import Spool
@@ -21,6 +22,21 @@ def test_a_body_is_the_one_that_a_folder_has(tmp_path, size):
             assert 0 < len(data) <= CHUNK_BYTES
             at, got = at + len(data), got + bytes(data)
         assert got == content[offset:]
+
+
+def test_what_is_here_is_not_hashed_again(monkeypatch):
+    shelf, array, hashed = Shelf(), np.zeros(3), []
+    real = shelf_module.sha256
+    monkeypatch.setattr(shelf_module, "sha256", lambda: hashed.append(1) or real())
+    body = shelf.put(array)
+    assert shelf.put(array) == body
+    assert len(hashed) == 1
+    assert shelf.put(array.copy()) == body
+    assert len(hashed) == 2
+    shelf.keep_only(set())
+    assert shelf.put(array) == body
+    assert len(hashed) == 3
+    assert b"".join(bytes(data) for _, data in shelf.pieces(body.digest, 0))
 
 
 def test_nothing_is_copied_and_what_is_forgotten_is_gone():

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...core.errors import RunError, WireError
 from ...core.hidden import HIDDEN, Backing
-from ...core.layout import Layout
+from ...core.layout import Layout, Vector
 from ...core.task import (
     Ask,
     Evaluate,
@@ -180,6 +180,10 @@ class Hall:
     def seat_of(self, member: str) -> Seat:
         """Return the seat of whoever answers for a member."""
         return self.seats[self._of[member]]
+
+    def named(self, vector: Vector) -> str:
+        """Return the digest of a vector, as the body that parties will be sent; nobody may change it from now on."""
+        return self._outbox.shelf.put(vector).digest
 
     def source(self, reply: Reply) -> tuple[Body, float]:
         """Return the body and the seconds of an update that was received."""

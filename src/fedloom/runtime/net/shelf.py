@@ -22,14 +22,19 @@ class Shelf:
     """
 
     _parts: dict[str, list[bytes | memoryview]] = field(default_factory=dict)
+    _trees: list[tuple[Tree, Body]] = field(default_factory=list)
 
     def put(self, tree: Tree) -> Body:
-        """Keep a value, whose arrays nobody may change from now on; return its name."""
+        """Keep a value, whose arrays nobody may change from now on; return its name. One that is here is not hashed."""
+        for kept, body in self._trees:
+            if kept is tree:
+                return body
         parts, seen = pieces(tree), sha256()
         for chunk in chunks(parts):
             seen.update(chunk)
         body = Body(seen.hexdigest(), sum(map(len, parts)))
         self._parts[body.digest] = parts if body.size > CHUNK_BYTES else [b"".join(parts)]  # a small one is one chunk
+        self._trees.append((tree, body))
         return body
 
     def pieces(self, digest: str, offset: int) -> Iterator[tuple[int, memoryview]]:
@@ -47,3 +52,4 @@ class Shelf:
     def keep_only(self, digests: set[str]) -> None:
         """Forget all bodies but these."""
         self._parts = {digest: parts for digest, parts in self._parts.items() if digest in digests}
+        self._trees = [(tree, body) for tree, body in self._trees if body.digest in digests]
