@@ -150,6 +150,7 @@ class Federated:
         names: of the sites.
         options: of `fedloom serve`, beyond those that it needs.
         through: site -> port where it calls; by default the coordinator's own.
+        homes: of sites that do not lie where they were made.
         commands: what is started instead of `fedloom`, by name: one that dies at an instant, say.
     """
 
@@ -160,6 +161,7 @@ class Federated:
     through: dict[str, int] = field(default_factory=dict)
     life: float | None = None
     commands: dict[str, list[str]] = field(default_factory=dict)
+    homes: dict[str, Path] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
@@ -200,7 +202,16 @@ class Federated:
 
     def _join(self, name):
         server = f"{HOST}:{self.through.get(name, self.port)}"
-        return ("join", str(self.app), "--server", server, "--as", name, "--home", str(self.folder / name))
+        return (
+            "join",
+            str(self.app),
+            "--server",
+            server,
+            "--as",
+            name,
+            "--home",
+            str(self.homes.get(name, self.folder / name)),
+        )
 
     def kill(self, name):
         """SIGKILL, and start it again at once with the same words; nothing happens to one that has ended well."""

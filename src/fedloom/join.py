@@ -44,7 +44,7 @@ from .runtime.enrolment import (
 from .runtime.keys import PKI
 from .runtime.net.desk import Desk
 from .runtime.net.line import ENROL, Line
-from .runtime.net.site import Site
+from .runtime.net.site import Site, why
 from .runtime.net.spool import Spool
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
@@ -100,14 +100,17 @@ def _enrol(joining: Joining, token: str) -> None:
     joining.home.mkdir(parents=True, exist_ok=True)
     context = enrolment_context(joining.home, token, joining.server)
     request = json.dumps(prepare_enrolment(joining.home, token)).encode()
-    with (
-        socket.create_connection(joining.server, 15.0) as raw,
-        closing(context.wrap_socket(raw, server_hostname=joining.server[0])) as sock,
-    ):
-        peer_at(sock, "coordinator", "relay")
-        line = Line(sock, 30.0, allowed=frozenset({ENROL}))
-        line.send(ENROL, request)
-        frame = line.receive(30.0)
+    try:
+        with (
+            socket.create_connection(joining.server, 15.0) as raw,
+            closing(context.wrap_socket(raw, server_hostname=joining.server[0])) as sock,
+        ):
+            peer_at(sock, "coordinator", "relay")
+            line = Line(sock, 30.0, allowed=frozenset({ENROL}))
+            line.send(ENROL, request)
+            frame = line.receive(30.0)
+    except OSError as error:
+        raise WireError(f"{joining.name} cannot enrol: {why(error, joining.server[0])}.") from error
     if frame is None:
         raise WireError("the coordinator did not answer the request to enrol; try again.")
     answer = json.loads(bytes(frame[1]))

@@ -223,7 +223,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
     with ExitStack() as held:
         runs = relaying.home / RUNS
         runs.mkdir(exist_ok=True)
-        held.enter_context(locked(runs))
+        held.enter_context(locked(runs, f"another relay runs from {relaying.home}; stop it, or take another."))
         credentials = enrolled(joining)
         folder = _folder(runs, loaded, relaying)
         engine = opened_engine(f"sqlite:///{folder / 'relay.db'}", synchronous="FULL")

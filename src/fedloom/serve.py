@@ -255,7 +255,9 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
     authority, credentials = Authority(home), Credentials(home)
     with ExitStack() as held:
         (home / RUNS).mkdir(exist_ok=True)
-        held.enter_context(locked(home / RUNS))
+        held.enter_context(
+            locked(home / RUNS, f"another coordinator serves from {home}; stop it, or take another home.")
+        )
         if serving.database is not None:
             found_again(home / RUNS, serving.database)
         folder = _folder(home / RUNS, loaded)

@@ -67,7 +67,12 @@ class Rogue:
     def hello(self, **changes):
         """Say hello, changed; return the answer."""
         name = self.credentials.peer.name
-        said = {"protocol": PROTOCOL, "app": self.loaded.identity, "members": [[name, 10]]} | changes
+        said = {
+            "protocol": PROTOCOL,
+            "app": self.loaded.identity,
+            "members": [[name, 10]],
+            "process": "rogue",
+        } | changes
         self.channel.send("hello", **said)
         answer = heard(self.channel)
         self.run = answer.get("run", "")

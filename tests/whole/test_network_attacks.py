@@ -319,7 +319,7 @@ def valid(rogue, key):
         {"kind": "pending", "run": run, "numbers": [1, 2]},
         {"kind": "renew", "request": prepare(rogue)},
         {"kind": "bye"},
-        {"kind": "hello", "protocol": PROTOCOL, "app": "x", "members": [["rogue", 1]]},
+        {"kind": "hello", "protocol": PROTOCOL, "app": "x", "members": [["rogue", 1]], "process": "other"},
     ]
 
 
@@ -332,7 +332,12 @@ def known(rogue, drawn):
     sent = 0
     with suppress(*LOST), closing(rogue.connect()):
         if drawn.random() < 0.1:
-            hello = {"kind": "hello", "protocol": PROTOCOL, "app": rogue.loaded.identity, "members": [["rogue", 10]]}
+            hello = {
+                "kind": "hello",
+                "protocol": PROTOCOL,
+                "app": rogue.loaded.identity,
+                "members": [["rogue", 10]],
+            } | {"process": "x"}
             rogue.payload(mutated(drawn, hello))
             return 1
         rogue.hello()

@@ -20,7 +20,7 @@ from ..core.errors import AccessDenied, ConfigError
 from .identity import LARGEST, Subject, subject_of
 
 ROOT_LIFE, ISSUING_LIFE = timedelta(days=3650), timedelta(days=730)
-SKEW = timedelta(minutes=5)  # certificates begin so much in the past: clocks differ
+SKEW = timedelta(hours=1)  # certificates begin so much in the past: clocks differ
 _CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 _USES = {"site": (_CLIENT,), "operator": (_CLIENT,), "coordinator": (_SERVER,), "relay": (_CLIENT, _SERVER)}
 _NOTHING = dict.fromkeys(

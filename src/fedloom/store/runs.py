@@ -89,13 +89,17 @@ def listed(out: Path) -> list[RunRow]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, so that it is not continued twice at a time; the lock goes with the process."""
+def locked(folder: Path, held: str = "") -> Iterator[None]:
+    """Hold a folder, so that a run is not continued twice at a time; the lock goes with the process.
+
+    `held` is said where somebody else holds it; by default, that the run of this name goes on there.
+    """
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0.5)  # somebody may just be looking whether it is free
     except Timeout as error:
-        raise RunError(f"the run {folder.name} is running in another process; wait for it, or stop it.") from error
+        said = held or f"the run {folder.name} is running in another process; wait for it, or stop it."
+        raise RunError(said) from error
     try:
         yield
     finally:

@@ -367,3 +367,12 @@ def test_a_new_connection_may_answer_what_the_last_one_refused(office):
     office.hall.seats["a"].refused["a"] = Fault("a", "measure", "OSError", "no such file")
     office.come("a")
     assert office.hall.seats["a"].refused == {}
+
+
+def test_another_process_of_a_party_is_told_that_it_is_replaced_and_the_same_one_is_not(office):
+    seat = office.come("a").hall.seats["a"]
+    seat.replace("first")
+    seat.replace("first")  # it has called again
+    assert office.posts["a"].said == []
+    seat.replace("second")
+    assert [said["kind"] for said in office.posts["a"].said] == ["replaced"]

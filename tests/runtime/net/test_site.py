@@ -9,6 +9,7 @@ import pytest
 
 from fedloom.core.errors import RunError, WireError
 from fedloom.core.task import Fault, Member
+from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.codec import reply_of
 from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.site import UNREAD, Site, why
@@ -149,7 +150,7 @@ def test_a_coordinator_that_is_called_by_another_name_than_its_certificates_is_s
     assert why(error, "10.0.0.7") == (
         "the coordinator's certificate is not for 10.0.0.7; give --server a name that `fedloom provision --host` got"
     )
-    error.verify_code = 10  # has expired
+    error.verify_code = 18  # self-signed
     assert "certificate verify failed" in why(error, "10.0.0.7")
 
 
@@ -167,3 +168,16 @@ def test_what_its_policy_refuses_is_told_here_too(tmp_path):
     called.works.refused = "nobody has approved this app."
     called.task("measure/1")
     assert told[-1] == ("refused", "nobody has approved this app. This site stays, and takes part as soon as it may.")
+
+
+def test_a_wrong_clock_is_told_from_other_reasons():
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = 9, "certificate is not yet valid"
+    said = why(error, "hub")
+    assert "UTC, the coordinator's certificate is not valid (certificate is not yet valid); set the clock" in said
+    assert str(utc_now().year) in said
+
+
+def test_whoever_is_replaced_by_another_process_ends(tmp_path):
+    with pytest.raises(WireError, match="another process has joined as 'a', from another folder"):
+        Called(tmp_path).hear({"kind": "replaced"})

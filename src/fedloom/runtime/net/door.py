@@ -264,6 +264,7 @@ class Door:
         self.welcome(peer, members)
         seat = self.hall.take_seat(peer.name, members, lambda: self.spool(peer.name))
         seat.key = peer.key
+        seat.replace(field_of(hello, "process", str))
         return seat
 
 

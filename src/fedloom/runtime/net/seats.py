@@ -2,10 +2,12 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import getLogger
 from queue import Empty, Queue
 from secrets import token_hex
+from threading import Thread
 from typing import Any
 
 from ...core.errors import FedloomError
@@ -16,6 +18,7 @@ from .talk import Channel
 
 log = getLogger(__name__)
 Job = Callable[[Channel], None]
+REPLACED_S = 2.0
 
 
 @dataclass(eq=False)
@@ -36,6 +39,7 @@ class Seat:
 
     Args:
         name: of the party, as its certificate says.
+        process: drawn by the process that is connected, so that a second one of the same party is known for one.
         key: its identity key, as its certificate says; empty until it has called.
         members: for whom it answers: itself, or those behind a relay.
         spool: of the bodies that it sends.
@@ -51,6 +55,7 @@ class Seat:
     spool: Spool
     away: float | None = None
     channel: Channel | None = None
+    process: str = ""
     key: bytes = b""
     seen: float = 0.0
     left: bool = False
@@ -86,6 +91,14 @@ class Seat:
             self.say("task", run=run, key=given.key, attempt=given.attempt, together=together, **given.message)
         return self.channel is not None
 
+    def replace(self, process: str) -> None:
+        """Tell another process of the same party that this one takes its place; it must not call again."""
+        before, channel, self.process = self.process, self.channel, process
+        if channel is not None and before not in ("", process):
+            telling = Thread(target=_told_replaced, args=(channel,), name=f"replaced {self.name}", daemon=True)
+            telling.start()
+            telling.join(REPLACED_S)  # whoever takes nothing in is cut off unheard
+
     def begin(self, channel: Channel, now: float) -> "Queue[Job | None]":
         """Take a connection; an older one is closed. Returns what its writer is to do."""
         self.end(now)
@@ -110,6 +123,11 @@ class Seat:
         """Bytes that came from the party and went to it, over all its connections."""
         line = self.channel.line if self.channel else None
         return self.bytes_in + (line.received if line else 0), self.bytes_out + (line.sent if line else 0)
+
+
+def _told_replaced(channel: Channel) -> None:
+    with suppress(FedloomError, OSError):
+        channel.send("replaced")
 
 
 def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from logging import getLogger
 from math import inf
 from queue import Queue
-from secrets import SystemRandom
+from secrets import SystemRandom, token_hex
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 
 from ...core.errors import FedloomError, WireError
 from ...core.task import Fault, Member
-from ..identity import Peer, verify
+from ..identity import Peer, utc_now, verify
 from .codec import TASKS, reply_tree
 from .desk import Works, bodies_of
 from .door import PROTOCOL
@@ -33,6 +33,7 @@ UNREAD = "this site could not take the task in; its log says why."  # a text cou
 RENEWAL_S = 1.0  # so often it is looked whether the certificate is due
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
 WRONG_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 CONNECT_S = 15.0
 
 
@@ -79,6 +80,7 @@ class Site:
     run: str = ""
     ended: Ended | None = None
     failed: Exception | None = None
+    process: str = field(default_factory=lambda: token_hex(8))
     stopping: Event = field(default_factory=Event)
     todo: "Queue[Callable[[], None] | None]" = field(default_factory=Queue)
     _reached: float = 0.0
@@ -141,7 +143,7 @@ class Site:
 
     def _session(self, channel: Channel) -> None:
         members = [[member.name, member.examples] for member in self.members]
-        channel.send("hello", protocol=PROTOCOL, app=self.app, members=members)
+        channel.send("hello", protocol=PROTOCOL, app=self.app, members=members, process=self.process)
         welcome = channel.receive(CONNECT_S * 2)
         if not isinstance(welcome, dict) or welcome["kind"] not in ("welcome", "refused"):
             raise WireError("the coordinator did not answer hello with a welcome.")
@@ -188,7 +190,7 @@ class Site:
         if isinstance(said, Chunk):
             self._chunk(said)
             return
-        if said["kind"] not in ("beat", "certificate") and field_of(said, "run", str) != self.run:
+        if said["kind"] not in ("beat", "certificate", "replaced") and field_of(said, "run", str) != self.run:
             raise WireError(f"the coordinator speaks of another run, {str(said['run'])[:80]!r}.")
         match said["kind"]:
             case "task":
@@ -212,6 +214,11 @@ class Site:
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self.todo.put(lambda: self._end(ended))  # after all that was said before
+            case "replaced":
+                raise WireError(
+                    f"another process has joined as {self.name!r}, from another folder or machine, so this one ends: "
+                    "each would undo the other's work. Keep one of them."
+                )
             case "beat":
                 self.todo.put(self._again)
             case other:
@@ -363,6 +370,11 @@ def why(error: OSError, host: str) -> str:
     >>> why(OSError("Connection refused"), "hub")
     'Connection refused'
     """
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in WRONG_TIME:
+        return (
+            f"by this machine's clock, {utc_now():%Y-%m-%d %H:%M} UTC, the coordinator's certificate is not valid "
+            f"({error.verify_message}); set the clock, here or there"
+        )
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in WRONG_NAME:
         return (
             f"the coordinator's certificate is not for {host}; give --server a name that `fedloom provision --host` got"

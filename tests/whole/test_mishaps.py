@@ -1,0 +1,49 @@
+"""What happens to institutions: it is said in a sentence, and nothing is lost."""
+
+import json
+import shutil
+
+import pytest
+
+from wired import COORDINATOR, Federated, clients, simulated, slow
+
+pytestmark = pytest.mark.slow
+
+PLAIN = {"kind": "Sgd", "recipe": "fedavg", "changes": "local=Slow()"}
+
+
+def last(there, name):
+    return json.loads(there.said(name).splitlines()[-1])
+
+
+def test_a_site_joined_from_an_old_copy_of_its_folder_fights_with_nobody_and_loses_nothing(tmp_path):
+    """The first process is told, and ends; the copy has forgotten what it signed, and ends; then all goes on."""
+    first, other = clients(2)
+    app = slow(tmp_path, sites=2, rounds=40, seconds=0.1, **PLAIN)
+    with Federated(tmp_path, app, clients(2)) as there:
+        there.start().until(lambda: there.rounds() > 2)
+        shutil.copytree(tmp_path / first, tmp_path / "copy")
+        seen = there.rounds()
+        there.until(lambda: there.rounds() > seen + 2)
+        process, there.homes[first] = there.processes[first], tmp_path / "copy"
+        there.start(first)
+        there.until(lambda: process.poll() is not None and there.processes[first].poll() is not None)
+        assert (process.returncode, there.processes[first].returncode) == (2, 2)
+        assert f"another process has joined as '{first}', from another folder" in there.said(first)
+        assert "an older copy of its folder lies in its place" in there.said(first)
+        del there.homes[first]
+        end = there.start(first).ended()
+    assert (end["status"], end["sha256"]) == ("completed", simulated(app, tmp_path)["sha256"])
+    assert there.said(other).count('"connected"') == 1
+    there.consistent()
+
+
+def test_a_second_coordinator_of_one_folder_is_refused_in_a_sentence(tmp_path):
+    app = slow(tmp_path, sites=2, rounds=3, **PLAIN)
+    with Federated(tmp_path, app, clients(2)) as there:
+        there.start(COORDINATOR).until_said(COORDINATOR, "listening")
+        process = there.processes.pop(COORDINATOR)
+        there.start(COORDINATOR).until(lambda: there.processes[COORDINATOR].poll() is not None)
+        assert f"another coordinator serves from {there.home}; stop it" in last(there, COORDINATOR)["what"]
+        there.processes[COORDINATOR] = process
+        assert there.start(*clients(2)).ended()["status"] == "completed"
