@@ -73,7 +73,7 @@ STRATEGIES = {
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_pool_has_the_same_bits_and_vectorized_the_same_numbers(name: str) -> None:
-    app = app_of(STRATEGIES[name])
+    app = app_of(STRATEGIES[name], rounds=2)
     sequential, pool, stacked = (last(app, engine) for engine in ("sequential", "pool", "vectorized/3"))
     assert pool.vector.tobytes() == sequential.vector.tobytes()
     np.testing.assert_allclose(stacked.vector, sequential.vector, rtol=1e-10, atol=1e-12)

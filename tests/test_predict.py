@@ -127,7 +127,7 @@ def test_into_a_file(rows, tmp_path):
 def test_rows_that_the_schema_drops_are_told(rows, tmp_path):
     rows("run", written(tmp_path, APP.replace('"other"', '"drop"')), "--json")
     told = rows("predict", "last", "--data", "new.csv")
-    assert "1 rows have missing cells that the schema drops" in told.err
+    assert "1 row left out: missing cells, which the schema drops" in told.err
     assert len(predictions(told.out)) == 2
 
 

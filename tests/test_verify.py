@@ -74,7 +74,7 @@ def test_a_run_in_one_process_has_a_record_that_holds_and_says_what_it_is_worth(
     assert said["rounds"] == f"{ROUNDS} rounds, each from the model that the one before it ended with"
     assert said["privacy"] == "nothing is claimed: ε = ∞"
     assert said["model"] == "model.safetensors is the model that the run ended with (completed)"
-    assert said["co-signed"] == "by nobody"
+    assert said["co-signed"] == "nobody has co-signed it"
     assert not (run / RECORD_KEY).exists()  # nobody can sign for it any more
 
 
@@ -100,7 +100,7 @@ CHANGES = {
     "moved": (lambda found: [*found[:2], found[3], found[2], *found[4:]], CHANGED),
     "doubled": (lambda found: [*found[:3], *found[2:]], CHANGED),
     "cut off": (lambda found: found[:-2], "6 entries were signed, and 4 of them are here: the end is missing"),
-    "added": (lambda found: [*found, {"kind": "round"}], "1 entries stand behind the 6 that were signed"),
+    "added": (lambda found: [*found, {"kind": "round"}], "1 entry behind the 6 that were signed"),
 }
 
 
@@ -121,7 +121,7 @@ def test_an_older_checkpoint_does_not_hide_an_end_that_is_missing(run):
     history = run / "record" / "history.jsonl"
     note = json.loads(history.read_text().splitlines()[-1])["note"]
     (run / "record" / "checkpoint.txt").write_text(note)
-    assert "5 entries stand behind the 1 that were signed" in lost(run)["checkpoint"]
+    assert "5 entries behind the 1 that were signed" in lost(run)["checkpoint"]
 
 
 def test_another_key_is_found(once, run, tmp_path):
@@ -189,7 +189,7 @@ def test_rounds_that_do_not_go_on_from_one_another_are_found(run):
     base = {"kind": "round", "epsilon": 1.0, "delta": 1e-5, "cohort": "", "updates": ""}
     record.append([{**base, "round": 1, "in": "a", "out": "b"}, {**base, "round": 1, "in": "a", "out": "c"}])
     assert lost(folder) == {}
-    assert "1 rounds, each from the model that the one before it ended with; 1 of them closed twice" in str(
+    assert "1 round, each from the model that the one before it ended with; 1 of them closed twice" in str(
         verify(folder)
     )
     record.append([{**base, "round": 2, "in": "b", "out": "d", "epsilon": 0.5}])

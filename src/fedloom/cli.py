@@ -2,7 +2,6 @@
 missed), 1 a run that failed, 2 something that was refused before it began, 130 stopped by Ctrl-C.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,8 +13,9 @@ import typer
 from rich.markup import escape
 
 from .attackers import Attackers, called
-from .commands.told import complain, console, out_console, say, succeeded, trained
+from .commands.told import complain, console, left_out, out_console, say, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
+from .core.words import counted
 from .load import DEMO, Loaded, load
 from .recording import Recording, begin
 from .recording import resume as resumed
@@ -144,7 +144,7 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
     ]
     if json_:
         for row in rows:
-            print(json.dumps(row))
+            tell(row)
     elif rows:
         told = ("run", "status", "rounds", "reason")  # an id holds the app's name and when the run began
         out_console.print(runs_table([{name: row[name] for name in told} for row in rows]))
@@ -164,9 +164,9 @@ def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
     row = next(row for row in listed(out) if row.run == folder.name)
     if json_:
         for event in rounds:
-            print(json.dumps(event))
+            tell(event)
         if row.summary:
-            print(json.dumps(row.summary))
+            tell(row.summary)
         return
     told = escape(f"{row.name}: {row.status}{', ' if row.reason else ''}{row.reason}")
     out_console.print(f"[bold]{escape(row.run)}[/]  {told}", highlight=False)
@@ -208,7 +208,7 @@ def predict(
         vector, app = recording.deployed(site), recording.simulation.app
         found = predicted(app.built, vector, app.data.source, statistics_of(recording.folder or out), data)
     if found.dropped:
-        say(f"{found.dropped} rows have missing cells that the schema drops; they are left out")
+        say(left_out(found.dropped))
     if output is not None:
         found.save(output)
         say(f"{len(found.outputs)} predictions in {output}")
@@ -237,14 +237,15 @@ def plan(
     made = planned(load(app, set_).app, clients=clients, mbps=mbps, coordinator_mbps=coordinator_mbps, engine=engine)
     if json_:
         for one in made:
-            print(json.dumps(one.figures()))
+            tell(one.figures())
         return
     out_console.print(plan_table(rows(made)))
     first = made[0]
     vectors, coordinator = megabytes(first.client_mb * 1e6), megabytes(first.coordinator_mb * 1e6)
     say(
-        f"{first.rounds} rounds of {first.cohort} clients, each of which receives {megabytes(first.down)} a round and "
-        f"sends what stands under up. Vectors take {vectors} of memory at a client, {coordinator} at the coordinator. "
+        f"{counted(first.rounds, 'round')} of {counted(first.cohort, 'client')}, each of which receives "
+        f"{megabytes(first.down)} a round and sends what stands under up. Vectors take {vectors} of "
+        f"memory at a client, {coordinator} at the coordinator. "
         f"Here: a round simulated on this machine, from a few that were measured. Round and run: over a network with "
         f"{mbps:g} Mbit/s a client and {coordinator_mbps:g} at the coordinator, clients in parallel."
     )
@@ -280,6 +281,8 @@ def _introduce(recording: Recording, loaded: Loaded) -> None:
         console.print(f"… and {sites - shown:,} more clients; the report shows {'them all' if sites <= MANY else MANY}")
     told = escape(trust(app.strategy, simulation.guarantee(app.rounds)))
     console.print(f"[dim]{told}[/]", highlight=False)
+    if recording.record is None:
+        say("no signed record is kept of this run: that needs `cryptography`, pip install 'fedloom[privacy]'")
     if simulation.attackers is not None:
         who = simulation.attackers.chosen(list(simulation.parties), app.seed)
         named = ", ".join(who[:FIRST])
@@ -299,7 +302,7 @@ def _finish(recording: Recording, json_: bool, compare: bool | None) -> None:
             complain(error)
             code = 1
         if json_:
-            print(json.dumps(recording.summary), flush=True)
+            tell(recording.summary)
         else:
             code = _conclude(recording, compare) or code
     if code:

@@ -12,6 +12,7 @@ from .core.needs import Needs
 from .core.state import State
 from .core.task import Evaluate, Evaluated, ask_all
 from .core.weights import Equal
+from .core.words import counted
 from .data.rows import SiteRows
 from .engines import fits
 from .gather import Plain
@@ -76,8 +77,9 @@ def compare(simulation: Simulation, state: State, tick: Tick = lambda _: None) -
         shared, personal = (None, together[name]) if keeps else (together[name], None)
         rows.append(SiteRow(name, simulation.held[name].held_out.size, alone, shared, personal, pot[name]))
     note = (
-        f"Alone and pooled: the same model, local work and optimizer for {state.round} rounds, on one site's training "
-        f"rows or on all of them; every figure is on the site's own held-out rows, with 95 % bootstrap intervals."
+        f"Alone and pooled: the same model, local work and optimizer for {counted(state.round, 'round')}, on one "
+        f"site's training rows or on all of them; every figure is on the site's own held-out rows, with 95 % bootstrap "
+        f"intervals."
     )
     return Comparison(figure, tuple(rows), note)
 

@@ -22,6 +22,7 @@ from .core.hidden import Identity
 from .core.rng import stream
 from .core.strategy import Terms
 from .core.task import Member
+from .core.words import counted
 from .data.fingerprint import fingerprint
 from .data.holds import hold_out, holdings
 from .data.rows import SiteRows
@@ -244,7 +245,8 @@ def _spent(ledger: Ledger, data: int, policy: Policy) -> str:
     found = standings(ledger, policy.budget)[ledger.data().index(data)]
     spent = "of several kinds" if found.total is None else f"ε = {told_(found.total.epsilon)}"
     left = "no budget is set" if policy.budget is None else f"{found.left:.4g} of {policy.budget} are left"
-    return f"data set {found.digest[:12]}, {found.rows} rows: spent over {len(found.runs)} runs {spent}; {left}"
+    rows, runs = counted(found.rows, "row"), counted(len(found.runs), "run")
+    return f"data set {found.digest[:12]}, {rows}: spent over {runs} {spent}; {left}"
 
 
 @contextmanager

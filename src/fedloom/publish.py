@@ -9,13 +9,13 @@ from typing import Any
 from .app import App
 from .compare import Comparison, Tick, compare, main_figure
 from .core.state import State
+from .core.words import counted
 from .data.holds import who_holds_what
 from .digest import described
 from .exposure import kept
 from .models import BuiltIn
 from .recording import REPORT_FILE, Recording
 from .report.view import Estimate, RunView, SiteRow
-from .report.words import several
 from .simulation import Simulation
 from .store.files import write_whole
 from .store.journal import Journal
@@ -136,7 +136,7 @@ def recorded(folder: Path | None) -> dict[str, str]:
     if folder is None or note is None:
         return {}
     others = len(note.signatures) - 1
-    by = f"the coordinator and {several(others, 'site')}" if others else "the process that trained alone"
+    by = f"the coordinator and {counted(others, 'site')}" if others else "the process that trained alone"
     return {"record": f"{note.size} entries, root {note.root.hex()}, signed by {by}; fedloom verify {folder.name}"}
 
 

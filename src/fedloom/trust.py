@@ -4,6 +4,7 @@ import math
 
 from .core.event import NOT_PRIVATE
 from .core.strategy import Strategy
+from .core.words import counted
 from .gather.encrypted import Encrypted
 from .gather.secagg import EVERYBODY, SecAgg
 from .privacy.accountant import AGAINST_EVERYBODY, against
@@ -132,9 +133,9 @@ def spent(cost: Guarantee | None) -> str:
     sites = "".join(f" {site} {epsilon:.3g}" for site, epsilon in cost.sites.items())
     by_site = f" By site:{sites}." if sites else ""
     return (
-        f"{cost.epsilon:.3g} at δ = {cost.delta:g} after {cost.rounds} rounds: {cost.adjacency}; unit: {cost.unit}; "
-        f"{cost.sampling}; {cost.mechanism}; {cost.accountant}{check}; covers {cost.covers}; against "
-        f"{cost.against}.{by_site}{doubts}"
+        f"{cost.epsilon:.3g} at δ = {cost.delta:g} after {counted(cost.rounds, 'round')}: {cost.adjacency}; "
+        f"unit: {cost.unit}; {cost.sampling}; {cost.mechanism}; {cost.accountant}{check}; covers {cost.covers}; "
+        f"against {cost.against}.{by_site}{doubts}"
     )
 
 

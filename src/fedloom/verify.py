@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import ConfigError, FedloomError, RecordError
+from .core.words import counted
 from .record import Updates
 from .recording import MODEL_FILE
 from .runtime.witness import FILE as SEEN
@@ -22,6 +23,7 @@ UNPROVED = (
     "that what was written down is true, that noise was added as promised, or that nothing else happened. Events that "
     "were never written are not in it."
 )
+NOBODY = "nobody has co-signed it"
 ALONE = (
     "No other party has signed it: whoever had the key, which in a simulation is the process that trained, could have "
     "written all of it anew."
@@ -118,6 +120,10 @@ def _checked(what: str, check: Callable[[Reading], str], reading: Reading) -> Fi
         return Finding(what, False, f"an entry has not the form that fedloom writes: {type(error).__name__}: {error}.")
 
 
+def _entries_of(number: int) -> str:
+    return counted(number, "entry", "entries")
+
+
 def _entries(reading: Reading) -> str:
     chain = Chain(reading.folder / ENTRIES, "record")
     try:
@@ -126,7 +132,7 @@ def _entries(reading: Reading) -> str:
         reading.entries = list(chain.entries)
         for entry in reading.entries:
             reading.tree.add(leaf_hash(canonical(entry)))
-    return f"{len(reading.entries)} entries, each bound to all before it"
+    return f"{_entries_of(len(reading.entries))}, each bound to all before it"
 
 
 def _checkpoint(reading: Reading) -> str:
@@ -137,8 +143,10 @@ def _checkpoint(reading: Reading) -> str:
     _fits(reading, note)
     left = reading.tree.size - note.size
     if left:
-        raise RecordError(f"{left} entries stand behind the {note.size} that were signed; nobody has signed those.")
-    return f"{note.size} entries are signed by {reading.log.name}"
+        raise RecordError(
+            f"{_entries_of(left)} behind the {note.size} that were signed: nobody has signed what was added."
+        )
+    return f"{_entries_of(note.size)}, signed by {reading.log.name}"
 
 
 def _history(reading: Reading) -> str:
@@ -150,7 +158,7 @@ def _history(reading: Reading) -> str:
         size = note.size
         _fits(reading, note)
         reading.notes.append(note)
-    return f"{len(reading.notes) - 1} checkpoints before it, each of a beginning of these entries"
+    return f"{counted(len(reading.notes) - 1, 'checkpoint')} before it, each of a beginning of these entries"
 
 
 def _fits(reading: Reading, note: Checkpoint) -> None:
@@ -183,7 +191,7 @@ def _rounds(reading: Reading) -> str:
             )
         before, model, number = entry["in"], entry["out"], entry["round"]
     twice = f"; {again} of them closed twice, as after a crash" if again else ""
-    return f"{number} rounds, each from the model that the one before it ended with{twice}"
+    return f"{counted(number, 'round')}, each from the model that the one before it ended with{twice}"
 
 
 def _privacy(reading: Reading) -> str:
@@ -210,10 +218,11 @@ def _updates(reading: Reading) -> str:
             raise RecordError(f"the cohort of round {opening['round']} is not the one that its entry was made from.")
     slots = [slot for opening in found.values() for slot in opening["slots"] if slot["numbers"]]
     if not slots:
-        return f"{len(rounds)} rounds name no single update: none travelled, or what their hashes are of is not here"
+        many = counted(len(rounds), "round")
+        return f"{many} without any single update: none travelled, or what their hashes are of is not here"
     bodies = sum(_body(reading, slot) for slot in slots)
-    kept = f"; {bodies} of them are kept, and have these hashes" if bodies else ""
-    return f"{len(slots)} accepted updates have the hashes that are recorded{kept}"
+    kept = f"; {bodies} are kept here, with these hashes" if bodies else ""
+    return f"{counted(len(slots), 'accepted update')} with the hashes that are recorded{kept}"
 
 
 def _root(opening: Mapping[str, Any]) -> str:
@@ -253,7 +262,7 @@ def _cosigned(reading: Reading) -> str:
         if signed:
             reading.cosigned[name] = max(signed)
     if not reading.cosigned:
-        return "by nobody"
+        return NOBODY
     last = reading.notes[0].size
     told = ", ".join(f"{name} up to {size}" for name, size in sorted(reading.cosigned.items()))
     return f"{told}, of {last} entries"
@@ -277,7 +286,7 @@ def _seeing(path: Path) -> Callable[[Reading], str]:
                 raise RecordError(
                     f"this site was shown another record of {size} entries: a split view. Its note is in {path}."
                 )
-        return f"it has seen the first {seen['size']} of these entries"
+        return f"it has seen the first {_entries_of(seen['size'])}"
 
     return check
 

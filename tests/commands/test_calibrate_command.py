@@ -74,6 +74,7 @@ def test_other_mechanisms_and_what_each_assumes(fedloom, words, z, parts):
     [
         (("--mechanism", "skellam", "--rate", 0.1), "sampling amplifies nothing for skellam; leave --rate out"),
         (("--mechanism", "local", "--every", 3), "--every is for gaussian, tree and bands, and without --rate"),
+        (("--mechanism", "tree"), "--mechanism tree needs --every: a tree is over so many rounds, and each client"),
         (("--every", 3, "--rate", 0.1), "--every is for gaussian, tree and bands, and without --rate"),
     ],
 )

@@ -301,7 +301,7 @@ def test_too_many_faults_end_the_run():
 
 
 def test_by_default_nobody_may_be_lost():
-    with pytest.raises(QuorumLost, match="1 clients failed, and 0 may"):
+    with pytest.raises(QuorumLost, match="1 client failed, and 0 may"):
         virtual(buff(), Traces(dropout=0.5, timeout_s=2.0)).run(20)
 
 

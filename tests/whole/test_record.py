@@ -62,8 +62,7 @@ def test_a_record_survives_kills_and_is_signed_by_all(tmp_path):
     said = {each.what: each.said for each in found.findings}
     assert said["rounds"].startswith("14 rounds")
     assert (
-        said["updates"]
-        == "28 accepted updates have the hashes that are recorded; 28 of them are kept, and have these hashes"
+        said["updates"] == "28 accepted updates with the hashes that are recorded; 28 are kept here, with these hashes"
     )
     assert all(json.loads((path / FILE).read_text())["size"] == found.entries for path in seen)
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from .. import policyfile
 from ..approval import Leaving, approval_of, difference, last, leaving, listed, revoke, store
 from ..core.errors import ConfigError
+from ..core.words import counted
 from ..load import Loaded, load
 from ..report.words import megabytes, plain
 from .directory import take
@@ -82,8 +83,11 @@ def show(loaded: Loaded, shown: Leaving) -> None:
     _say(f"{loaded.app.name}, digest {loaded.identity}")
     console.print(table)
     for line in shown.lines():
-        if not line.startswith("tensor: "):
+        if not line.startswith(("tensor: ", "statistic: ")):
             _say(line)
+    if shown.statistics:
+        names = ", ".join(each.rpartition(": ")[0] for each in shown.statistics)
+        _say(f"before round 1, count, sum and squares of {counted(len(shown.statistics), 'column')}: {names}")
     whole = shown.bytes_up * shown.rounds + shown.bytes_measured * shown.evaluations
     _say(f"all of a run's updates and evaluations together: {megabytes(whole)}")
 

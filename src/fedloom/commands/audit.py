@@ -1,6 +1,5 @@
 """`fedloom audit`: what an attacker gets, tried out."""
 
-import json
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +9,14 @@ import typer
 from ..app import App
 from ..auditing import CANARIES, Audit, audit
 from ..core.errors import ConfigError
+from ..core.words import counted
 from ..exposure import expose, keep
 from ..load import load
 from ..publish import publish
 from ..recording import resume
 from ..report.exposed import lines
 from ..store.runs import opened
-from .told import console, out_console, say
+from .told import console, out_console, say, tell
 
 
 def command(
@@ -46,7 +46,7 @@ def command(
     with console.status("canaries"):
         found = audit(app, canaries=canaries, rounds=rounds, confidence=confidence, seed=seed)
     if json_:
-        print(json.dumps({"event": "audit", "app": app.name, "digest": app.digest, **found.figures()}))
+        tell({"event": "audit", "app": app.name, "digest": app.digest, **found.figures()})
     else:
         _tell(app, found)
     if found.broken:
@@ -66,7 +66,7 @@ def _report(target: str, out: Path, json_: bool, *, canaries: int, shadows: int,
         keep(folder, found)
         made = publish(recording, recording.state, wanted=False)
     if json_:
-        print(json.dumps({"event": "exposure", "run": row.run, **found.figures()}))
+        tell({"event": "exposure", "run": row.run, **found.figures()})
     else:
         _tell(loaded.app, found.private or found.bare)
         for line in lines(found.figures()):
@@ -86,7 +86,7 @@ def _app(target: str, set_: list[str], out: Path) -> App:
 
 
 def _tell(app: App, found: Audit) -> None:
-    spread = f"{found.runs} runs of {found.rounds} rounds"
+    spread = f"{counted(found.runs, 'run')} of {counted(found.rounds, 'round')}"
     out_console.print(
         f"{app.name}: {found.canaries:,} canary clients, {found.included:,} of them in, over {spread}", highlight=False
     )

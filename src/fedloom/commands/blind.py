@@ -15,7 +15,7 @@ from ..predict import Predictions, prepared, preview, statistics_of
 from ..recording import resume
 from ..report.tables import predictions_table
 from ..store.runs import opened
-from .told import out_console, say
+from .told import left_out, out_console, say
 
 if TYPE_CHECKING:  # it imports tenseal
     from ..blind import Form
@@ -76,7 +76,7 @@ def _encrypt(rows: Path, form_path: Path, key_path: Path, output: Path) -> None:
     form = Form.read(form_path)
     _, inputs, dropped = prepared(form.source, form.statistics, rows)
     if dropped:
-        say(f"{dropped} rows have missing cells that the schema drops; they are left out")
+        say(left_out(dropped))
     query, key = ask(form, inputs)
     query.write(output)
     key.write(key_path)

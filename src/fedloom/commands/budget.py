@@ -1,6 +1,5 @@
 """`fedloom budget`: what each data set of a site has spent in privacy, over all runs, and what is left."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,9 @@ import typer
 from rich.console import Console
 
 from ..core.errors import ConfigError
-from ..report.words import plain, several
+from ..core.words import counted
+from ..report.words import plain
+from .told import tell
 
 if TYPE_CHECKING:
     from ..privacy.ledger import Spent, Standing
@@ -37,10 +38,10 @@ def command(
     ledger = Ledger.opened(path, (home / "runs").glob(f"*/{MARK}"))
     found = standings(ledger, policy.budget, delta)
     if json_:
-        print(json.dumps({"ledger": str(path), "data": [figures(each) for each in found]}))
+        tell({"ledger": str(path), "data": [figures(each) for each in found]})
         return
     budget = f"budget of each data set: {policy.budget}" if policy.budget else "no budget: nothing is enforced"
-    _say(f"{path}: {several(len(found), 'data set')}; {budget}")
+    _say(f"{path}: {counted(len(found), 'data set')}; {budget}")
     for each in found:
         _show(each)
 

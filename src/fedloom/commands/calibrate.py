@@ -1,6 +1,5 @@
 """`fedloom calibrate`: how much noise a privacy budget needs."""
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -11,11 +10,12 @@ from rich.table import Table
 
 from ..core.errors import ConfigError
 from ..core.event import DpEvent
+from ..core.words import counted
 from ..privacy.accountant import checked_delta, spent
 from ..privacy.calibrate import least, noise_multiplier
 from ..privacy.guarantee import Guarantee
 from ..select import Cyclic, Everyone, Poisson
-from .told import out_console, say
+from .told import out_console, say, tell
 
 SCALES = (0.75, 1.0, 1.5, 2.0, 3.0)  # of the noise, in the table; much less takes long
 
@@ -88,7 +88,7 @@ def command(
             "rounds), clients together, hidden (skellam), each client by itself (local)."
         ),
     ] = Mechanism.gaussian,
-    every: Annotated[int, typer.Option(help="Each client takes part in one of so many rounds (Cyclic).")] = 1,
+    every: Annotated[int | None, typer.Option(help="Each client takes part in one of so many rounds (Cyclic).")] = None,
     bands: Annotated[int, typer.Option(help="Of bands: how many rounds' noise is mixed.")] = 8,
     survivors: Annotated[int, typer.Option(help="Of skellam: the fewest honest clients in a sum.")] = 3,
     clip: Annotated[float, typer.Option(help="With --clients: the limit of a client's delta.")] = 1.0,
@@ -98,8 +98,8 @@ def command(
     if everyone and rate is not None:
         raise ConfigError("give one of --rate and --everyone.")
     checked_delta(delta, clients)
-    how = Noise(mechanism, Everyone() if rate is None else Poisson(rate), every, bands, survivors)
-    sampled = mechanism is Mechanism.gaussian and every == 1
+    how = Noise(mechanism, Everyone() if rate is None else Poisson(rate), _every(mechanism, every), bands, survivors)
+    sampled = mechanism is Mechanism.gaussian and how.every == 1
     z = (
         noise_multiplier(epsilon, delta, rounds, sampled=how.select.event)
         if sampled
@@ -114,15 +114,24 @@ def command(
     if json_:
         rows: list[dict[str, Any]] = [{"noise_multiplier": m, "epsilon": c.epsilon} for m, c in others]
         said = {"noise_multiplier": z, "budget": epsilon, "noise_of_mean": noise and z * noise}
-        print(json.dumps(said | {"guarantee": found.figures(), "table": rows}))
+        tell(said | {"guarantee": found.figures(), "table": rows})
         return
     out_console.print(f"noise multiplier {z:.3f}", highlight=False)
     _tell(found, epsilon)
     out_console.print(_table(others, noise))
 
 
+def _every(mechanism: Mechanism, every: int | None) -> int:
+    if every is None and mechanism is Mechanism.tree:
+        raise ConfigError(
+            "--mechanism tree needs --every: a tree is over so many rounds, and each client takes part in one of them, "
+            "such as --every 8 with 80 clients of whom 10 train in a round."
+        )
+    return 1 if every is None else every
+
+
 def _tell(found: Guarantee, budget: float) -> None:
-    say(f"keeps {found.rounds} rounds within ε = {budget:g} at δ = {found.delta:g}.")
+    say(f"keeps {counted(found.rounds, 'round')} within ε = {budget:g} at δ = {found.delta:g}.")
     say(f"Who is told apart: {found.adjacency}. Unit: {found.unit}.")
     secret = "; nobody but the coordinator may know who was drawn" if "sampling" in found.sampling else ""
     say(f"Who takes part: {found.sampling}{secret}.")

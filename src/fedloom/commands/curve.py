@@ -9,11 +9,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..core.errors import ConfigError
+from ..core.words import counted
 from ..curve import curve
 from ..load import load
 from ..report.curve import Curve, drawn
 from ..store.files import write_whole
-from .told import console, out_console, say
+from .told import console, out_console, say, tell
 
 
 def command(
@@ -35,11 +36,11 @@ def command(
     write_whole(out / "curve.json", json.dumps(found.figures(), indent=1).encode())
     drawn(found, out / "curve.png")
     if json_:
-        print(json.dumps(found.figures()))
+        tell(found.figures())
         return
     out_console.print(_table(found))
     part = "the official test part" if found.measured_on == "test" else "all sites' held-out rows"
-    say(f"{found.app}: {found.figure} on {part} after {found.rounds} rounds; one {found.unit} is protected.")
+    say(f"{found.app}: {found.figure} on {part} after {counted(found.rounds, 'round')}; one {found.unit} is protected.")
     say(f"Each line is a run of its own on the same rows; to publish several spends their sum. {out / 'curve.png'}")
 
 

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from ..core.errors import ConfigError
+from ..core.words import counted
 from ..report.words import plain
 
 
@@ -15,7 +16,7 @@ def draw_up(home: Path, path: Path, root_key: Path | None) -> None:
 
     keys = introduction.listed(home)
     introduction.write(path, keys, home, root_key)
-    _say(f"{path} lists {len(keys)} sites: {', '.join(sorted(keys))}")
+    _say(f"{path} lists {counted(len(keys), 'site')}: {', '.join(sorted(keys))}")
     _say(f"check number: {introduction.number(keys)}")
     signed = "It is signed with the root key. Take that away again." if root_key is not None else "It is not signed."
     _say(f"{signed} Send it to every site, by any way; there: fedloom approve --directory FILE --home DIR")
@@ -29,7 +30,7 @@ def take(home: Path, path: Path, told: str | None, yes: bool) -> None:
     keys, signed = introduction.read(path, home)
     before = directory(home) if (home / DIRECTORY).exists() else {}
     found = introduction.number(keys)
-    _say(f"{len(keys)} sites: {', '.join(sorted(keys))}; this site's own key is right")
+    _say(f"{counted(len(keys), 'site')}: {', '.join(sorted(keys))}; this site's own key is right")
     for line in introduction.changes(before, keys) if before else ():
         _say(line)
     _say("signed with the federation's root key" if signed else "not signed with the federation's root key")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from ..core.words import counted
 from ..load import load
 from .logs import logged
 from .serve import Log, Set, address
@@ -49,7 +50,9 @@ def command(
     with logged(log) as logger:
         passing, port = relay(load(app, set_), relaying, *address(listen))
         where = f"{listen.rpartition(':')[0]}:{port}"
-        logger.info(f"listening on {where}, run {passing.folder.name}, for {sites} members; above is {server}")
+        logger.info(
+            f"listening on {where}, run {passing.folder.name}, for {counted(sites, 'member')}; above is {server}"
+        )
         signal.signal(signal.SIGTERM, lambda *_: passing.stop())
         try:
             ended = passing.live(lambda what, said: logger.info(what, extra={"said": said}))

@@ -1,6 +1,5 @@
 """`fedloom serve`: the coordinator of a federation between institutions."""
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,9 +11,10 @@ import typer
 
 from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, QuorumLost
 from ..core.state import State
+from ..core.words import counted
 from ..load import load
 from .logs import logged
-from .told import console, trained
+from .told import console, tell, trained
 
 if TYPE_CHECKING:
     from ..serve import Coordinator
@@ -96,11 +96,12 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
             code = 1
         coordinator.close(recording.state)
     if json_:
-        print(json.dumps(recording.summary), flush=True)
+        tell(recording.summary)
     logger.info(f"{recording.state.status}: {recording.state.reason}")
     if coordinator.record is not None:
         seen = coordinator.record.summary()
-        logger.info(f"record: {seen['entries']} entries, root {seen['root']}, co-signed by {seen['cosigned']} sites")
+        entries, signers = counted(seen["entries"], "entry", "entries"), counted(seen["cosigned"], "site")
+        logger.info(f"record: {entries}, root {seen['root']}, co-signed by {signers}")
     return code
 
 

@@ -1,6 +1,5 @@
 """`fedloom status`: which run, which round, who is awaited and why; also where no coordinator runs."""
 
-import json
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -14,8 +13,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..core.words import counted
 from ..report.words import BAD, GOOD, NOTHING, called, duration, megabytes, number, plain
-from .told import out_console
+from .told import out_console, tell
 
 if TYPE_CHECKING:
     from ..status import Standing
@@ -46,7 +46,7 @@ def command(
 def _print(seen: "Standing", json_: bool) -> None:
     now = datetime.now(UTC)
     if json_:
-        print(json.dumps(seen.figures(now)), flush=True)
+        tell(seen.figures(now))
     else:
         out_console.print(view(seen, now))
 
@@ -78,12 +78,16 @@ def view(seen: "Standing", now: datetime) -> Group:
 
 
 def _head(seen: "Standing") -> Text:
-    of = f" of {seen.total}" if seen.total else ""
     text = Text(plain(seen.run), style="bold").append(f"  {plain(seen.name)}: ", style="not bold")
     text.append(seen.status, style="green" if seen.status in GOOD else "red" if seen.status in BAD else "yellow")
     text.append(f"{', ' if seen.reason else ''}{plain(seen.reason)}", style="not bold")
     now = "" if seen.ended else f"; {seen.doing}"
-    return text.append(f"\n{seen.closed}{of} rounds closed{now}{_measured(seen)}", style="not bold")
+    return text.append(f"\n{_closed(seen)}{now}{_measured(seen)}", style="not bold")
+
+
+def _closed(seen: "Standing") -> str:
+    closed = f"{seen.closed} of {counted(seen.total, 'round')}" if seen.total else counted(seen.closed, "round")
+    return f"{closed} closed"
 
 
 def _measured(seen: "Standing") -> str:
@@ -112,7 +116,7 @@ def _sites(seen: "Standing", sites: list[dict[str, Any]], now: datetime) -> Tabl
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     measured = {name for site in sites for member in site["metrics"].values() for name in member}
     names = [name for name in ("loss", *_TOLD) if name in measured][:2]
-    for name in ("site", "rows", "is", "silent", "in", "out", "last took", *map(called, names)):
+    for name in ("site", "rows", "is", "silent", "received", "sent", "last took", *map(called, names)):
         table.add_column(name, justify="left" if name in ("site", "is") else "right", no_wrap=name != "site")
     for site in sites:
         cells = [site["name"], f"{site['examples']:,}", _is(seen, site), _ago(site["seen"], now)]

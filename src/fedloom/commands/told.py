@@ -1,6 +1,7 @@
 """What commands say: sentences, errors, and how a run goes while it does."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..compare import main_figure
 from ..core.errors import FedloomError
 from ..core.state import State
+from ..core.words import counted
 from ..local import Backdoor
 from ..recording import Recording
 from ..simulation import Simulation
@@ -27,6 +29,17 @@ def complain(error: FedloomError) -> None:
 def say(text: str) -> None:
     """Say a sentence, as it is."""
     console.print(harmless(text), markup=False, soft_wrap=True, highlight=False)
+
+
+def left_out(dropped: int) -> str:
+    """Say that rows were not predicted."""
+    return f"{counted(dropped, 'row')} left out: missing cells, which the schema drops"
+
+
+def tell(event: Any) -> None:
+    """Print one JSON object on a line, for programs; letters stay as they are where the output is UTF-8."""
+    utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    print(json.dumps(event, ensure_ascii=not utf8), flush=True)
 
 
 def harmless(text: str) -> str:
@@ -54,7 +67,7 @@ def trained(
     with closing(recording.rounds()) as rounds, _progress(recording, json_ or not bar) as advance:
         for state in rounds:
             if json_:
-                print(json.dumps(round_event(state)), flush=True)
+                tell(round_event(state))
             advance(state)
             closed(state)
 

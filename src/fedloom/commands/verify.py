@@ -1,6 +1,5 @@
 """`fedloom verify`: what anybody can check of a run's signed record, and what that shows."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..report.words import plain
-from .told import out_console
+from ..report.words import NOTHING, plain
+from .told import out_console, tell
 
 if TYPE_CHECKING:
-    from ..verify import Verified
+    from ..verify import Finding, Verified
 
 
 def command(
@@ -33,7 +32,7 @@ def command(
 
     found = verify(_folder(run, out), keys, witness)
     if json_:
-        print(json.dumps(figures(found)))
+        tell(figures(found))
     else:
         _show(found)
     if not found.holds:
@@ -57,9 +56,16 @@ def _show(found: "Verified") -> None:
     for name in ("check", "holds", "what was found"):
         table.add_column(name, overflow="fold")
     for finding in found.findings:
-        holds = Text("yes", style="green") if finding.holds else Text("NO", style="bold red")
-        table.add_row(finding.what, holds, Text(plain(finding.said)))
+        table.add_row(finding.what, _holds(finding), Text(plain(finding.said)))
     out_console.print(table)
     said = "every check holds" if found.holds else "THE RECORD DOES NOT HOLD"
     for line in (f"{said}: {found.entries} entries, root {found.root}", *found.limits):
         Console().print(plain(line), markup=False, soft_wrap=True, highlight=False)
+
+
+def _holds(finding: "Finding") -> Text:
+    from ..verify import NOBODY
+
+    if finding.said == NOBODY:
+        return Text(NOTHING)
+    return Text("yes", style="green") if finding.holds else Text("NO", style="bold red")

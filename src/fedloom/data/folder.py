@@ -19,8 +19,11 @@ def data_folder() -> Path:
     folders = [Path(named)] if named else [folder / "shared" / "data" for folder in (here, *here.parents)]
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
-        tried = f"FEDLOOM_DATA is {named!r}, which" if named else f"no shared/data lies at or above {here}, which"
-        raise DataError(f"{tried} is no folder; set the environment variable FEDLOOM_DATA to the folder of data sets.")
+        tried = f"FEDLOOM_DATA names {named!r}, which is none" if named else f"no shared/data lies at or above {here}"
+        raise DataError(
+            f"the folder of public data sets is not found: {tried}. Their files are no part of fedloom: set the "
+            f"environment variable FEDLOOM_DATA to the folder that holds them."
+        )
     return found
 
 

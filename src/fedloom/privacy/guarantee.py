@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..core.words import counted
+
 AGAINST = (
     "whoever sees the shared models of all rounds, clients and the public; not the coordinator, who sees what clients "
     "send, nor whoever reads its journal and reports, where the cohorts are"
@@ -51,8 +53,8 @@ class Guarantee:
     def sentence(self) -> str:
         """Return it in words."""
         return (
-            f"ε = {self.epsilon:.3g} at δ = {self.delta:g} after {self.rounds} rounds ({self.adjacency}; unit: "
-            f"{self.unit}; {self.sampling}; {self.mechanism}; {self.accountant}), against {self.against}."
+            f"ε = {self.epsilon:.3g} at δ = {self.delta:g} after {counted(self.rounds, 'round')} ({self.adjacency}; "
+            f"unit: {self.unit}; {self.sampling}; {self.mechanism}; {self.accountant}), against {self.against}."
         )
 
 

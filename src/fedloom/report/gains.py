@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.metrics import LOWER_IS_BETTER
+from ..core.words import counted
 from .view import Estimate, SiteRow
-from .words import called, difference, number, several
+from .words import called, difference, number
 
 LISTED = 6  # more sites than this are counted, and only the first few named
 NAMED = 3
@@ -152,9 +153,9 @@ def _missing(sites: Sequence[str]) -> str:
     if not sites:
         return ""
     if len(sites) > LISTED:
-        return f"{several(len(sites), 'site')} could not be compared, because an estimate is missing."
+        return f"{counted(len(sites), 'site')} could not be compared, because an estimate is missing."
     return f"Not compared, because an estimate is missing: {', '.join(sites)}."
 
 
 def _count(count: int, sites: int) -> str:
-    return f"All {several(sites, 'site')}" if count == sites else f"{count:,} of {several(sites, 'site')}"
+    return f"All {counted(sites, 'site')}" if count == sites else f"{count:,} of {counted(sites, 'site')}"

@@ -2,6 +2,7 @@
 
 import math
 
+from ..core.words import counted
 from .history import curve, finite, traffic
 from .view import Estimate, RunView
 
@@ -99,15 +100,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def several(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> several(1, "site"), several(1200, "round")
-    ('1 site', '1,200 rounds')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def plain(name: str) -> str:
     r"""Return a name on one line without control characters, so that it cannot steer a terminal or break a picture.
 
@@ -122,7 +114,7 @@ def outcome(view: RunView) -> str:
     done = traffic(view.rounds).rounds
     if done == 0:
         return _before_first(view)
-    rounds, measured = several(done, "round"), curve(view.rounds, "metrics", view.figure)
+    rounds, measured = counted(done, "round"), curve(view.rounds, "metrics", view.figure)
     so_far = "" if _ended_well(view) else f" (status: {view.status})"
     if not measured:
         return f"After {rounds}{so_far} the {called(view.figure)} of the federated model has not been measured"
@@ -131,7 +123,7 @@ def outcome(view: RunView) -> str:
     value = headline(measured.values[-1], view.figure)
     sites = _sites(view)
     central = any(event.get("measured_on") == "test" for event in view.rounds)
-    where = "on the test part" if central else f"on held-out data of {several(sites, 'site')}"
+    where = "on the test part" if central else f"on held-out data of {counted(sites, 'site')}"
     return f"After {rounds}{so_far} the federated model reaches {called(view.figure)} {value} {where}{late}"
 
 

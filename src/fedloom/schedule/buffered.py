@@ -13,6 +13,7 @@ from ..core.state import Record, State
 from ..core.strategy import Strategy, Terms
 from ..core.task import Fault, Federation, Reply, Train
 from ..core.update import Update, weigh
+from ..core.words import counted
 from .flights import Flight, Flights, drawn
 from .fold import Intake, move, publics, summary
 
@@ -196,7 +197,7 @@ class _Step:
             for late in self.flights.overdue(limit):
                 self._take(_fault(late, "wait", "Deadline", f"no reply in {limit} s"))
             if self.lost > self.schedule.faults:
-                raise self._given_up(f"{self.lost} clients failed, and {self.schedule.faults} may")
+                raise self._given_up(f"{counted(self.lost, 'client')} failed, and {self.schedule.faults} may")
         return self._moved()
 
     def _fill(self) -> None:

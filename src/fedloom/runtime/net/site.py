@@ -114,7 +114,7 @@ class Site:
         worker.join()
         if self.failed is not None:
             raise self.failed
-        return self.ended or Ended("stopped", "this site has left")
+        return self.ended or Ended("stopped", "join again to go on with the run")
 
     def stop(self) -> None:
         """Leave: say goodbye, and call no more."""
