@@ -62,11 +62,10 @@ def draws(seed):
     return [(drawn.uniform(0.05, 1.2), drawn.choice((COORDINATOR, *clients(2)))) for _ in range(per_run)]
 
 
-@pytest.mark.parametrize("seed", range(RUNS))
-def test_kill_9_at_any_instant_changes_no_bit(tmp_path, seed):
-    app = slow(tmp_path, sites=2, rounds=40, seconds=0.03)
-    alone, killed = simulated(app, tmp_path), []
-    with Federated(tmp_path, app, clients(2)) as there:
+def bits_survive(folder, app, rounds, seed):
+    """Run an app between processes that are killed at seeded instants, and compare with one that is not."""
+    alone, killed = simulated(app, folder), []
+    with Federated(folder, app, clients(2)) as there:
         there.start()
         for wait_s, name in draws(seed):
             instant = time.monotonic() + wait_s
@@ -75,9 +74,19 @@ def test_kill_9_at_any_instant_changes_no_bit(tmp_path, seed):
                 killed.append(name)
         end = there.ended()
     assert killed
-    assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 40, alone["sha256"])
+    assert (end["status"], end["rounds"], end["sha256"]) == ("completed", rounds, alone["sha256"])
     assert end["metrics"] == alone["metrics"]
-    assert len(there.consistent()) == 80
+    assert len(there.consistent()) == 2 * rounds
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_kill_9_at_any_instant_changes_no_bit(tmp_path, seed):
+    bits_survive(tmp_path, slow(tmp_path, sites=2, rounds=40, seconds=0.03), 40, seed)
+
+
+def test_kill_9_changes_no_bit_where_bodies_are_written_over_earlier_ones(tmp_path):
+    app = slow(tmp_path, sites=2, rounds=15, features=600_000, seconds=0.03, **PLAIN)
+    bits_survive(tmp_path, app, 15, seed=RUNS)
 
 
 # -- a line that does harm
