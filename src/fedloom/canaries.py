@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .app import App
-from .core.errors import ConfigError
+from .core.errors import ConfigError, DataError
 from .core.examples import Examples, Split
 from .core.layout import MODEL, Vector
 from .core.rng import Streams, stream
@@ -184,8 +184,8 @@ class Nothing:
     train_size = 1
 
     def measure(self, what: str, known: Mapping[str, Any]) -> Update:
-        """Never asked."""
-        raise NotImplementedError("canaries have nothing to measure.")
+        """Refuse: there is nothing to measure."""
+        raise DataError(f"a canary has no columns to measure {what!r} of; give the trainer its statistics.")
 
     def prepare(self, statistics: Mapping[str, Any]) -> Split:
         """Return that row."""

@@ -1,8 +1,7 @@
 """A canary: local work that learns nothing and sends one agreed direction, so that an audit can look for it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +9,14 @@ from ..core.event import DpEvent
 from ..core.examples import Examples
 from ..core.layout import Layout, Vector
 from ..core.metrics import Metrics
-from ..core.model import Model, Stack
-from ..core.parts import Local, Work, Works
+from ..core.model import Model
+from ..core.parts import Local, Work
 from ..core.rng import Streams
+from .solo import Solo
 
 
 @dataclass(frozen=True, eq=False)
-class Canary:
+class Canary(Solo):
     """δ = `direction`, whatever the model and the data are.
 
     Args:
@@ -24,7 +24,6 @@ class Canary:
         direction: shape `(payload.size,)`; zeros for a canary that is left out.
     """
 
-    stacks: ClassVar[bool] = False
     local: Local[Any]
     direction: Vector
 
@@ -43,20 +42,6 @@ class Canary:
     def train(self, model: Model, start: Vector, data: Examples, memory: None, *, round: int, streams: Streams) -> Work:
         """Send the direction."""
         return Work(np.array(self.direction, start.dtype), 1, Metrics({"examples": 1}))
-
-    def train_many(
-        self,
-        stack: Stack,
-        layout: Layout,
-        start: Vector,
-        data: Sequence[Examples],
-        memories: Sequence[None],
-        *,
-        round: int,
-        streams: Sequence[Streams],
-    ) -> Works:
-        """Never asked."""
-        raise NotImplementedError("canaries do not train; take one at a time.")
 
     def personal(self, layout: Layout, start: Vector, memory: None) -> Vector:
         """The shared model."""

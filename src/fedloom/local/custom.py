@@ -1,25 +1,26 @@
 """A user's own training function as local work."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from ..core.errors import ConfigError, LayoutMismatch
+from ..core.errors import LayoutMismatch
 from ..core.examples import Examples
-from ..core.layout import Array, Layout, Vector
+from ..core.layout import Array, Vector
 from ..core.metrics import Metrics
-from ..core.model import Model, Stack
-from ..core.parts import Work, Works
+from ..core.model import Model
+from ..core.parts import Work
 from ..core.rng import Streams
 from .memoryless import Memoryless
+from .solo import Solo
 
 Train = Callable[[dict[str, Array], Examples, Mapping[str, Any]], dict[str, Array]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Custom(Memoryless):
+class Custom(Memoryless, Solo):
     """Call `function(params, data, config) -> params`: for code that cannot give a gradient.
 
     Args:
@@ -33,7 +34,6 @@ class Custom(Memoryless):
     >>> local = Custom(function=step_towards_mean, config={"lr": 0.5})
     """
 
-    stacks: ClassVar[bool] = False
     function: Train
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -47,17 +47,3 @@ class Custom(Memoryless):
             )
         delta = model.layout.pack(returned) - start
         return Work(np.asarray(delta, model.layout.dtype), data.size, Metrics({"examples": 0}))
-
-    def train_many(
-        self,
-        stack: Stack,
-        layout: Layout,
-        start: Vector,
-        data: Sequence[Examples],
-        memories: Sequence[None],
-        *,
-        round: int,
-        streams: Sequence[Streams],
-    ) -> Works:
-        """Refuse: a function trains one client at a time."""
-        raise ConfigError("a function of your own trains one client at a time; take the engine pool or sequential.")

@@ -1,22 +1,23 @@
 """A hostile client: an app's own local work, with its rows and its delta attacked; everything else is a party's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..core.event import DpEvent
 from ..core.examples import Examples
 from ..core.layout import Layout, Vector
-from ..core.model import Model, Stack
-from ..core.parts import Local, Work, Works
+from ..core.model import Model
+from ..core.parts import Local, Work
 from ..core.rng import Streams, stream
 from .attacks import Attack
+from .solo import Solo
 
 
 @dataclass(frozen=True, eq=False)
-class Hostile:
+class Hostile(Solo):
     """`local` on poisoned rows, then a forged δ, within the bounds that the server checks.
 
     Args:
@@ -28,7 +29,6 @@ class Hostile:
         allies: names of all attackers, who may collude; seed: of what they do together; rows: what each trains on.
     """
 
-    stacks: ClassVar[bool] = False
     local: Local[Any]
     attack: Attack
     classes: int
@@ -66,20 +66,6 @@ class Hostile:
         forged = np.asarray(self.attack.forge(deltas, self.clients, streams), np.float64)
         sent = np.clip(forged, -self.limits, self.limits).astype(done.delta.dtype)
         return Work(sent, done.examples, done.metrics, done.memory)
-
-    def train_many(
-        self,
-        stack: Stack,
-        layout: Layout,
-        start: Vector,
-        data: Sequence[Examples],
-        memories: Sequence[Any],
-        *,
-        round: int,
-        streams: Sequence[Streams],
-    ) -> Works:
-        """Never asked."""
-        raise NotImplementedError("hostile clients train one at a time.")
 
     def personal(self, layout: Layout, start: Vector, memory: Any) -> Vector:
         """The app's."""
