@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .app import App
 from .attackers import Attackers
-from .core.errors import ConfigError, DigestMismatch, FedloomError, RecordError, RunError, UnknownRun
+from .core.errors import ConfigError, DigestMismatch, FedloomError, RecordError, RunError, StorageError, UnknownRun
 from .core.layout import MODEL, Vector
 from .core.needs import Needs
 from .core.state import State
@@ -77,6 +77,14 @@ class Recording:
                 if state.status == "running":
                     yield state
             self._end(self.state)
+        except (StorageError, OSError) as error:  # of this machine, and not of the run: it can go on
+            reason = (
+                f"after round {self.state.round}, since {str(error).rstrip('.')}; mend that, and go on with the run"
+            )
+            self.state = self.state.but(status="stopped", reason=reason)
+            with suppress(StorageError, OSError):
+                self._end(self.state)
+            raise StorageError(f"stopped {reason}: nothing is lost.") from error
         except Exception as error:
             kind = "" if isinstance(error, FedloomError) else f"{type(error).__name__}: "
             self._end(self.state.but(status="failed", reason=f"{kind}{error}"))

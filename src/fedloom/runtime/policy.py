@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal, Protocol
 
 from ..core.budget import Budget
-from ..core.errors import ConfigError, FedloomError
+from ..core.errors import ConfigError, FedloomError, StorageError
 from ..core.hidden import HIDDEN
 from ..core.layout import WEIGHT, Layout
 from ..core.strategy import Strategy
@@ -207,6 +207,8 @@ class Guarded:
         """Return why not; where that cannot be found out, that is why."""
         try:
             return judge()
+        except StorageError:
+            raise  # not the policy's word: once it can be written down, the answer may leave
         except FedloomError as error:
             _LOG.warning("the policy cannot be checked: %s", error)
             return "this site cannot check its policy, and answers nothing until it can; its log says what is wrong."

@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..core.errors import RecordError, RunError
+from ..core.errors import RecordError, RunError, StorageError
 
 VERSION, PATIENCE_S = 1, 30.0
 Entry = dict[str, Any]
@@ -107,7 +107,8 @@ class Chain:
             with open(self.path, "r+b" if self.path.exists() else "xb", opener=_private) as file:
                 self._written(file.fileno(), b"".join(line + b"\n" for line in lines))
         except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}; nothing leaves before it is.") from error
+            why = f"{self.path} cannot be written: {error.strerror}; nothing leaves before it is."
+            raise StorageError(why) from error
         for line in lines:
             self._take(line)
         return self.mark

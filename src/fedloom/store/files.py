@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import RunError
+from ..core.errors import RunError, StorageError
 from ..core.tree import Tree, join, split
 from .reused import Files
 
@@ -124,7 +124,7 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview], mode: int = 0o6
         _named_for_good(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise RunError(f"{path} cannot be written: {error.strerror}.") from error
+        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _named_for_good(folder: Path) -> None:

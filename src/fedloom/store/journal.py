@@ -31,10 +31,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.schema import CreateSchema
 
-from ..core.errors import ConfigError, MissingExtra, RunError, UnknownRun
+from ..core.errors import ConfigError, MissingExtra, RunError, StorageError, UnknownRun
 from ..core.state import State
 from ..core.tree import Tree
 from .files import dump, pieces, restore, write_parts
@@ -237,8 +237,9 @@ def transaction(engine: Engine, *, durable: bool = False) -> Iterator[Connection
 
 
 def unusable(engine: Engine, error: DBAPIError) -> RunError:
-    """Return what the database complains of, as an error of a run."""
-    return RunError(f"the journal {engine.url} cannot be read or written: {error.orig}.")
+    """Return what the database complains of: that it cannot be reached or written, or that it is damaged."""
+    kind = StorageError if isinstance(error, OperationalError) else RunError
+    return kind(f"the journal {engine.url} cannot be read or written: {error.orig}.")
 
 
 @contextmanager

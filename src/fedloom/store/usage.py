@@ -24,9 +24,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from ..core.errors import RunError
+from ..core.errors import RunError, StorageError
 
 _META = MetaData()
 _RUNS = Table("runs", _META, Column("app", String, primary_key=True), Column("run", String, primary_key=True))
@@ -69,7 +69,8 @@ class Usage:
             with self._engine.begin() as connection:
                 yield connection
         except DatabaseError as error:
-            raise RunError(f"the counters in {self._path} cannot be read or written: {error.orig}.") from error
+            kind = StorageError if isinstance(error, OperationalError) else RunError  # a full disk, or a damaged file
+            raise kind(f"the counters in {self._path} cannot be read or written: {error.orig}.") from error
 
     def spent(self, kind: str) -> int:
         """Return how much of a kind has been counted in this run."""

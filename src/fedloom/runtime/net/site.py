@@ -16,7 +16,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 
-from ...core.errors import FedloomError, WireError
+from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
 from ..identity import Peer, utc_now, verify
 from .codec import TASKS, reply_tree
@@ -29,6 +29,7 @@ from .spool import Body
 from .talk import Channel, Chunk, Message, field_of, numbers_of
 
 log = getLogger(__name__)
+ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
 RENEWAL_S = 1.0  # so often it is looked whether the certificate is due
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
@@ -287,6 +288,9 @@ class Site:
         try:
             for job in iter(self.todo.get, None):
                 job()
+        except (StorageError, OSError) as error:
+            self.failed = StorageError(f"{str(error).rstrip('.')}. {ENDS}")
+            self.stop()
         except Exception as error:  # noqa: BLE001 (whatever it is, the site must not go on without its worker)
             self.failed = error
             self.stop()
@@ -296,6 +300,8 @@ class Site:
             self.desk.answer(key, message, self.offer)
             if self.desk.refused:
                 self.told("refused", f"{self.desk.refused} This site stays, and takes part as soon as it may.")
+        except StorageError:
+            raise  # no answer, so that the coordinator waits and asks again
         except FedloomError as error:
             self.told("refused", str(error))
             fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))
