@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from .attackers import Attackers, called
-from .commands.told import complain, console, left_out, out_console, say, succeeded, tell, trained
+from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
 from .core.words import counted
 from .load import DEMO, Loaded, load
@@ -281,8 +281,7 @@ def _introduce(recording: Recording, loaded: Loaded) -> None:
         console.print(f"… and {sites - shown:,} more clients; the report shows {'them all' if sites <= MANY else MANY}")
     told = escape(trust(app.strategy, simulation.guarantee(app.rounds)))
     console.print(f"[dim]{told}[/]", highlight=False)
-    if recording.record is None:
-        say("no signed record is kept of this run: that needs `cryptography`, pip install 'fedloom[privacy]'")
+    say_unsigned(recording)
     if simulation.attackers is not None:
         who = simulation.attackers.chosen(list(simulation.parties), app.seed)
         named = ", ".join(who[:FIRST])

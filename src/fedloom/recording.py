@@ -18,6 +18,7 @@ from .core.state import State
 from .core.tree import Tree
 from .digest import described, digest
 from .events import end_event, round_event
+from .modelfile import started_from
 from .runtime.traces import Traces
 from .runtime.virtual import Virtual
 from .simulation import Simulation, simulate
@@ -350,27 +351,6 @@ def _continuable(row: "RunRow", app: App, identity: str | None, ended: bool) -> 
             f"the app {row.app or row.name} has changed since the run {row.run} began; "
             f"restore it, or start a new run with --start-from {row.run}'s model."
         )
-
-
-def started_from(simulation: Simulation, state: State, path: Path) -> State:
-    """Return the state with the values of a model file; raises `ConfigError` for a file of another model."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path} cannot be read as a model file: {error}.") from error
-    vector = state.vector.copy()
-    places = state.layout.unpack(vector)
-    for leaf in state.layout.leaves:
-        if leaf.block != MODEL:
-            continue
-        if leaf.name not in arrays or arrays[leaf.name].shape != leaf.shape:
-            there = f"shape {arrays[leaf.name].shape}" if leaf.name in arrays else "nothing"
-            raise ConfigError(f"{path}: expected {leaf.name!r} of shape {leaf.shape}, got {there}; is it this model?")
-        places[leaf.name][...] = arrays[leaf.name]
-    return state.but(vector=vector, optimizer=simulation.app.strategy.optimizer.init(vector, state.layout))
 
 
 def run(

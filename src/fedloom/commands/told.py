@@ -31,6 +31,12 @@ def say(text: str) -> None:
     console.print(harmless(text), markup=False, soft_wrap=True, highlight=False)
 
 
+def say_unsigned(recording: Recording) -> None:
+    """Say it where a run has no signed record."""
+    if recording.record is None:
+        say("no signed record is kept of this run: that needs `cryptography`, pip install 'fedloom[privacy]'")
+
+
 def left_out(dropped: int) -> str:
     """Say that rows were not predicted."""
     return f"{counted(dropped, 'row')} left out: missing cells, which the schema drops"
