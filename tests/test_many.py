@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fedloom
-from apps import app, ended
+from apps import app, ended, needs_data
 from fedloom.core.errors import ConfigError
 from fedloom.core.lazy import Lazy
 from fedloom.data import holds
@@ -81,6 +81,7 @@ def test_every_partition_can_be_looked_at_as_it_is_asked(many, partition):
     assert (bits, figures) == (again, same)
 
 
+@needs_data
 def test_natural_sites_can_be_many(many):
     source = fedloom.heart_disease()
     made = one(partition=fedloom.ByColumn("site"), source=source, strategy="fedavg")

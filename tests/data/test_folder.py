@@ -25,7 +25,7 @@ def test_then_the_nearest_shared_folder_above(tmp_path: Path, monkeypatch: pytes
 
 def test_a_missing_folder_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDLOOM_DATA", str(tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"FEDLOOM_DATA is '.*gone'.* set the environment variable FEDLOOM_DATA"):
+    with pytest.raises(DataError, match=r"FEDLOOM_DATA names '.*gone'.* set the environment variable FEDLOOM_DATA"):
         data_folder()
     monkeypatch.delenv("FEDLOOM_DATA")
     monkeypatch.chdir(tmp_path)
