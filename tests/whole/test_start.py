@@ -36,7 +36,7 @@ def test_who_has_not_approved_is_named_awaited_and_taken_in_once_it_has(tmp_path
     with unapproved(Federated(tmp_path, app, clients(2)), late) as there:
         there.start().until_said(COORDINATOR, f"{late} does not answer yet: {NOBODY}")
         there.until(lambda: NOBODY in refusal(there, late))
-        assert f"{late} does not answer yet: {NOBODY}" in standing(there.home).reason
+        there.until(lambda: f"{late} does not answer yet: {NOBODY}" in standing(there.home).reason)
         assert "takes part as soon as it may" in there.said(late)
         words = [*COMMAND, "status", "--home", str(there.home)]
         shown = subprocess.run(words, capture_output=True, text=True, check=True)

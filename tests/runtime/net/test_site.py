@@ -154,12 +154,17 @@ def test_a_coordinator_that_is_called_by_another_name_than_its_certificates_is_s
     assert "certificate verify failed" in why(error, "10.0.0.7")
 
 
-def test_with_a_beat_it_asks_to_be_asked_again_once_it_may_answer(tmp_path):
+def test_it_asks_to_be_asked_again_once_it_may_answer(tmp_path):
     called = Called(tmp_path)
-    assert called.hear({"kind": "beat"}) == []
+
+    def looked():
+        called.site.todo.put(called.site._again)
+        return called.hear({"kind": "beat"})
+
+    assert looked() == []
     called.works.ready = True
-    assert called.hear({"kind": "beat"}) == [{"kind": "again", "run": "run"}]
-    assert called.hear({"kind": "beat"}) == []
+    assert looked() == [{"kind": "again", "run": "run"}]
+    assert looked() == []
 
 
 def test_what_its_policy_refuses_is_told_here_too(tmp_path):

@@ -31,7 +31,7 @@ from .talk import Channel, Chunk, Message, field_of, numbers_of
 log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
-RENEWAL_S = 1.0  # so often it is looked whether the certificate is due
+LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
 WRONG_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
@@ -172,9 +172,10 @@ class Site:
         looked = -inf
         try:
             while self.ended is None and not self.stopping.is_set():
-                if monotonic() - looked >= RENEWAL_S:
+                if monotonic() - looked >= LOOK_S:
                     looked = monotonic()
                     self._renew()
+                    self.todo.put(self._again)
                 said = channel.receive(3 * beat_s)
                 if said is None:
                     raise LineLost(f"nothing was heard for {3 * beat_s:g} s")
@@ -221,7 +222,7 @@ class Site:
                     "each would undo the other's work. Keep one of them."
                 )
             case "beat":
-                self.todo.put(self._again)
+                pass
             case other:
                 raise WireError(f"a message {other[:40]!r} means nothing here.")
 
