@@ -19,6 +19,7 @@ import numpy as np
 from sqlalchemy import NullPool, create_engine
 
 from fedloom.core.errors import DataError
+from fedloom.core.hidden import Identity
 from fedloom.core.task import Evaluate, Evaluated, ask_all
 from fedloom.data import data_folder
 from fedloom.runtime.authority import Authority
@@ -365,6 +366,9 @@ def networked(there):
             "digest",
         )
         port = door.open(HOST, 0)
+        directory = {name: one.peer.key for name, one in credentials.items()}
+        for name, party in there.parties.items() if there.strategy.gather.hides else ():
+            party.identity = Identity(name, hall.backing().run, credentials[name].sign, directory)
         sites = [_site(there, member, credentials[member.name], port, folder, held) for member in members]
         threads = [Thread(target=site.live, daemon=True) for site in sites]
         for thread in threads:
