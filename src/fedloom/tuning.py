@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
 
+import numpy as np
+
 from .adapters.threads import forkable, single_threaded
 from .core.errors import ConfigError
 from .core.layout import Layout
@@ -26,7 +28,7 @@ from .runtime.together import train_together
 from .runtime.trainer import Trainer
 from .schedule.fold import publics
 
-CACHE = 6e6  # bytes: so much of clients' vectors stays close to a core while they train
+CACHE = 6e6  # bytes: so much of clients' vectors and rows stays close to a core while they train
 ROOM = 0.25  # of the memory that is available may be vectors of stacks, six for each client
 SIZES = (5, 10, 25, 50)  # clients at a time that are tried beside what fits the cache
 SAMPLE, SOON_S = 8, 0.05  # clients that are measured alone; below so many seconds a round, processes bring nothing
@@ -88,12 +90,12 @@ class Trial:
                 party.pending.clear()
 
 
-def fitting(layout: Layout) -> int:
-    """Return how many clients' vectors fit the cache, from 1 to 50."""
-    return int(min(MOST, max(1, CACHE // (layout.size * layout.dtype.itemsize))))
+def fitting(layout: Layout, rows: int = 0) -> int:
+    """Return how many clients' vectors, and `rows` bytes of rows for each, fit the cache: from 1 to 50."""
+    return int(min(MOST, max(1, CACHE // (layout.size * layout.dtype.itemsize + rows))))
 
 
-def sizes(layout: Layout, cohort: int) -> tuple[int, ...]:
+def sizes(layout: Layout, cohort: int, rows: int = 0) -> tuple[int, ...]:
     """Return how many clients at a time are worth trying: the rule's number first, then its neighbours.
 
     A worker of the pool has no more at hand than its chunk, and no more than memory holds.
@@ -104,7 +106,7 @@ def sizes(layout: Layout, cohort: int) -> tuple[int, ...]:
     """
     share = -(-cohort // (max(1, min(cores(), cohort)) * SHARES))
     most = int(max(1, min(MOST, share, _room() // (VECTORS * layout.size * layout.dtype.itemsize))))
-    rule = min(fitting(layout), most)
+    rule = min(fitting(layout, rows), most)
     tried = {min(size, most) for size in SIZES} | {rule}
     return tuple(sorted(tried, key=lambda size: (abs(size - rule), size)))
 
@@ -152,7 +154,8 @@ def _vectorized(strategy: Strategy, parties: Parties, terms: Terms, state: State
         examples = next(iter(parties.values())).prepared().train
         size = fitting_device(stack, terms.total, examples, cohort)
         return Engine("vectorized", size, f"{size} clients at a time in {stack.free() / 1e9:.1f} GB on the device")
-    tried = sizes(terms.model, cohort)
+    rows = np.asarray(next(iter(parties.values())).prepared().train.inputs).nbytes
+    tried = sizes(terms.model, cohort, rows)
     return best(tried[0], timed(tried, stack, Trial.of(max(tried), strategy, parties, terms, state)))
 
 
