@@ -194,6 +194,34 @@ def test_the_command_shows_it(run, tmp_path, command):
     assert "OSError: silent [b.py:2 g < a.py:1 f]" in " ".join(told.out.split())
 
 
+NOBODY = "nobody has approved this app at this site."
+REFUSAL = {"site": "client-000", "phase": "policy", "error": "PolicyError", "message": NOBODY, "trace": []}
+REFUSES = {**SITE, "refuses": NOBODY, "faults": [REFUSAL, *SITE["faults"], REFUSAL]}
+WAITS = "1 of 2 sites are here: client-001; client-000 does not answer yet: nobody has approved this app at this site"
+
+
+def test_a_refusal_is_said_once_before_the_run_begins(waiting, tmp_path, command):
+    saw(waiting, doing="waiting for sites", round=None, awaited=[], waits=WAITS, sites=[REFUSES])
+    with locked(waiting):
+        told = " ".join(command("status", "--home", tmp_path).out.split())
+    assert told.count("nobody has approved") == 1
+    assert WAITS in told
+    assert told.count("OSError: silent") == 1
+
+
+def test_a_refusal_is_said_once_while_the_run_goes_on(run, tmp_path, command):
+    saw(run, sites=[REFUSES])
+    with locked(run):
+        told = " ".join(command("status", "--home", tmp_path).out.split())
+    assert told.count("nobody has approved") == 1
+    assert f"client-000 takes no part yet: {NOBODY}" in told
+
+
+def test_the_same_fault_is_shown_once(run, tmp_path, command):
+    saw(run, sites=[{**SITE, "faults": SITE["faults"] * 3}])
+    assert command("status", "--home", tmp_path).out.count("OSError: silent") == 1
+
+
 def test_the_command_prints_one_object(run, tmp_path, command):
     (event,) = command("status", run.name, "--home", tmp_path, "--json").events
     assert (event["run"], event["serving"], event["awaited"]) == (run.name, False, [])

@@ -167,7 +167,7 @@ def test_a_coordinator_tells_its_figures_and_does_not_mind_who_says_nothing(tmp_
         ended(list(trial.processes.values()))
     lines = [json.loads(line) for line in (trial.coordinator / "log.jsonl").read_text().splitlines()]
     assert [line for line in lines if line["level"] not in ("info", "debug")] == []
-    assert {"connected", "round closed"} <= {line["what"] for line in lines}
+    assert {"connected", "round closed"} <= {line["event"] for line in lines}
     assert "fedloom_sites_connected 2.0" in told
     assert 'fedloom_figure{figure="loss"}' in told
     assert trial.processes[COORDINATOR].returncode == 130  # SIGTERM is taken for Ctrl-C, and the run can go on

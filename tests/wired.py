@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -33,7 +33,7 @@ from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
 from fedloom.runtime.net.site import Site
 from fedloom.runtime.net.spool import Spool
-from fedloom.runtime.provisioning import provision
+from fedloom.runtime.provisioning import Settings, provision
 from fedloom.store.dispatches import Dispatches
 from fedloom.store.journal import opened_engine
 from fedloom.store.notes import Notes
@@ -151,6 +151,7 @@ class Federated:
         names: of the sites.
         options: of `fedloom serve`, beyond those that it needs.
         through: site -> port where it calls; by default the coordinator's own.
+        life_s: seconds that certificates of sites are good.
         homes: of sites that do not lie where they were made.
         commands: what is started instead of `fedloom`, by name: one that dies at an instant, say.
     """
@@ -160,7 +161,7 @@ class Federated:
     names: tuple[str, ...]
     options: tuple[str, ...] = ()
     through: dict[str, int] = field(default_factory=dict)
-    life: float | None = None
+    life_s: float | None = None
     commands: dict[str, list[str]] = field(default_factory=dict)
     homes: dict[str, Path] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
@@ -169,7 +170,10 @@ class Federated:
 
     def __post_init__(self):
         self.home = self.folder / COORDINATOR
-        self.authority = authority(self.home, **({} if self.life is None else {"life_h": self.life}))
+        self.authority = authority(self.home)
+        if self.life_s is not None:  # shorter than `provision` allows
+            settings = Settings.read(self.home / PKI)
+            replace(settings, life_h=self.life_s / 3600).write(self.home / PKI)
         for name in self.names:
             home = self.folder / name
             _, self.tokens[name] = enrolled(self.authority, home, name)

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ from .runtime.enrolment import (
 from .runtime.keys import PKI
 from .runtime.net.desk import Desk
 from .runtime.net.line import ENROL, Line
-from .runtime.net.site import Site, why
+from .runtime.net.site import Site, Told, why
 from .runtime.net.spool import Spool
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
@@ -132,7 +132,7 @@ def rows(app: App, joining: Joining) -> SiteRows:
     return held[joining.name]
 
 
-def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> Site:
+def join(loaded: Loaded, joining: Joining, told: Told) -> Site:
     """Return the site, ready to `live`; nothing has been sent but a request to enrol, if that was needed.
 
     Raises `DataError` for rows that do not fit the app's schema, `ConfigError` for a folder that is somebody else's.
@@ -146,9 +146,9 @@ def join(loaded: Loaded, joining: Joining, told: Callable[[str, str], None]) -> 
         _known(loaded, joining.home, "")  # refused now, not in a round
     books = booked(joining, own)
     policy = policyfile.read(joining.home)
-    told("ledger", _spent(*books, policy))
+    told("ledger", said=_spent(*books, policy))
     if policy.approval == "required" and not approved(joining.home, loaded.identity):
-        told("approval", unapproved(joining.home))
+        told("approval", said=unapproved(joining.home))
     return Site(
         joining.name,
         loaded.identity,

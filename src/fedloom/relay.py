@@ -1,6 +1,5 @@
 """A relay: a party of one federation that holds another. Its sites are behind its own port, with its own authority."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
 from .runtime.net.leases import Leases
 from .runtime.net.relay import Relay, numbered, passed
-from .runtime.net.site import Ended, Site
+from .runtime.net.site import Ended, Site, Told
 from .runtime.net.spool import Spool
 from .serve import FAREWELL_S, ROOM, RUNS, SPARE
 from .store.dispatches import Dispatches, Joined
@@ -94,7 +93,7 @@ class Passing:
     site: Site | None = None
     _failed: list[Exception] = field(default_factory=list)
 
-    def live(self, told: Callable[[str, str], None] = lambda what, said: None) -> Ended:
+    def live(self, told: Told = lambda event, /, **values: None) -> Ended:
         """Wait for the sites, call above, and pass on until the run has ended; tell the sites how it did."""
         with self.held:
             members = self._gathered(told)
@@ -125,7 +124,7 @@ class Passing:
         if self.site is not None:
             self.site.stop()
 
-    def _gathered(self, told: Callable[[str, str], None]) -> list[Member] | None:
+    def _gathered(self, told: Told) -> list[Member] | None:
         """Return the members by name, from the log if the run is gone on with; None if it was stopped before."""
         joined = self.log.joined()
         for seat in {one.seat for one in joined}:
@@ -137,7 +136,7 @@ class Passing:
         self.hall.roster = sorted((one.member for one in joined), key=lambda member: member.name)
         return self.hall.roster or None
 
-    def _awaited(self, told: Callable[[str, str], None]) -> list[Joined]:
+    def _awaited(self, told: Told) -> list[Joined]:
         hall, seen = self.hall, -1
         with hall.changed:
             while not self.stopped:
@@ -145,13 +144,13 @@ class Passing:
                 found = [Joined(member, seat.name, 0) for seat in there for member in seat.members]
                 if len(found) != seen:
                     seen = len(found)
-                    told("waiting", f"{seen} of {self.relaying.sites} members are here")
+                    told("waiting", said=f"{seen} of {self.relaying.sites} members are here")
                 if seen >= self.relaying.sites:
                     return found
                 hall.changed.wait()
         return []
 
-    def _site(self, members: list[Member], told: Callable[[str, str], None]) -> tuple[Site, Relay]:
+    def _site(self, members: list[Member], told: Told) -> tuple[Site, Relay]:
         relaying, home = self.relaying, self.relaying.home / ABOVE
         names = [member.name for member in members]
         above = passed(names) if relaying.names == "pass" else numbered(relaying.name, names)

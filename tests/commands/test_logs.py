@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 import typer
@@ -15,7 +17,7 @@ log = logging.getLogger("fedloom.runtime.net.door")
 
 def test_a_record_is_one_json_object_with_its_values(capsys):
     with logged(terminal=False):
-        log.warning("refused", extra={"from": "10.0.0.1", "who": "site 'north'", "why": "WireError: too long"})
+        log.warning("refused", extra={"from": "10.0.0.1", "who": "site 'north'", "said": "too long"})
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert told.pop("at").endswith("Z")
@@ -23,18 +25,18 @@ def test_a_record_is_one_json_object_with_its_values(capsys):
         "level": "warning",
         "logger": "fedloom.runtime.net.door",
         "from": "10.0.0.1",
-        "what": "refused",
+        "event": "refused",
         "who": "site 'north'",
-        "why": "WireError: too long",
+        "said": "too long",
     }
 
 
 def test_on_a_terminal_the_values_stand_behind_the_words(capsys):
     with logged(terminal=True):
-        log.warning("refused", extra={"why": "WireError: too long"})
+        log.warning("refused", extra={"said": "too long", "from": "10.0.0.1"})
         log.info("connected", extra={"site": "north"})
     assert capsys.readouterr().err.splitlines() == [
-        "warning: refused: why WireError: too long",
+        "warning: refused: from 10.0.0.1, too long",
         "connected: site north",
     ]
 
@@ -66,7 +68,7 @@ def test_no_secret_and_no_row_comes_through(form):
 
 
 def test_what_somebody_else_says_is_cut_and_cannot_steer_a_terminal():
-    record = logging.makeLogRecord({"msg": "refused", "why": "\x1b[31m\n" + "x" * 10_000, "levelno": 20})
+    record = logging.makeLogRecord({"msg": "refused", "said": "\x1b[31m\n" + "x" * 10_000, "levelno": 20})
     line = Words().format(record)
     assert "\x1b" not in line
     assert "\n" not in line
@@ -87,8 +89,11 @@ def test_a_refusal_ends_the_command_in_the_same_form(terminal, capsys):
         refuse()
     assert ended.value.exit_code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    told = line if terminal else json.loads(line)["what"]
-    assert told == "error FL430: the coordinator refuses: app"
+    if terminal:
+        assert line == "error FL430: the coordinator refuses: app"
+    else:
+        told = {name: json.loads(line)[name] for name in ("level", "event", "code", "said")}
+        assert told == {"level": "error", "event": "error", "code": "FL430", "said": "the coordinator refuses: app"}
 
 
 def test_afterwards_logging_is_as_it_was(tmp_path):
@@ -103,3 +108,23 @@ def test_who_says_nothing_is_below_what_is_shown(capsys):
     with logged(terminal=False):
         log.debug("said nothing", extra={"from": "10.0.0.1"})
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_is_called_one_once_on_a_terminal(capsys):
+    with logged(terminal=True) as logger:
+        logger.error("error", extra={"code": "FL410", "said": "round 2: 1 of 3 clients counted"})
+        logger.error("no status", extra={"said": "the disk is full"})
+    assert capsys.readouterr().err.splitlines() == [
+        "error: code FL410, round 2: 1 of 3 clients counted",
+        "error: no status: the disk is full",
+    ]
+
+
+def test_the_page_lists_every_event_and_no_other():
+    """An event's name is written where it is logged, never put together: so a program can group by it."""
+    root = Path(__file__).parents[2]
+    source = "\n".join(path.read_text() for path in sorted((root / "src").rglob("*.py")))
+    calls = r"(?:\blog|\blogger|_LOG|getLogger\(.*\))\.(?:info|warning|error|exception)\(|\blog\.log\(level, |\btold\("
+    logged_ = set(re.findall(rf"(?:{calls})\"([^\"]+)\"", source))
+    page = (root / "docs" / "network.md").read_text().partition("| event | ")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in page.splitlines()[2:]))) == logged_

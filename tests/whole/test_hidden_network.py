@@ -53,7 +53,7 @@ def test_who_is_killed_goes_on_to_the_same_bits(tmp_path, who):
     made = app(tmp_path, rounds=8, seconds=0.4)
     with introduced(Federated(tmp_path, made, clients(4))) as there:
         there.start()
-        there.until_said("client-001", "train/14, attempt")  # round 4
+        there.until_said("client-001", '"key": "train/14"')  # round 4
         assert there.kill(who)
         end = there.ended()
     assert (end["status"], end["rounds"]) == ("completed", 8)
@@ -69,7 +69,7 @@ def test_an_encrypted_sum_has_the_bits_of_the_plain_one_whoever_is_killed(tmp_pa
         for home in others:
             shared.opened(home, sealed[home.name])
         there.start()
-        there.until_said("client-001", "train/14, attempt")  # round 4
+        there.until_said("client-001", '"key": "train/14"')  # round 4
         assert there.kill(kill)
         end = there.ended()
     assert (end["status"], end["rounds"]) == ("completed", 5)

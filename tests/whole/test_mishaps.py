@@ -44,6 +44,6 @@ def test_a_second_coordinator_of_one_folder_is_refused_in_a_sentence(tmp_path):
         there.start(COORDINATOR).until_said(COORDINATOR, "listening")
         process = there.processes.pop(COORDINATOR)
         there.start(COORDINATOR).until(lambda: there.processes[COORDINATOR].poll() is not None)
-        assert f"another coordinator serves from {there.home}; stop it" in last(there, COORDINATOR)["what"]
+        assert f"another coordinator serves from {there.home}; stop it" in last(there, COORDINATOR)["said"]
         there.processes[COORDINATOR] = process
         assert there.start(*clients(2)).ended()["status"] == "completed"

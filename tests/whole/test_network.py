@@ -166,7 +166,7 @@ def test_a_run_by_quorum_is_the_replay_of_its_journal(tmp_path):
     with Federated(tmp_path, app, clients(3), ("--keep-updates",)) as there:
         there.start().until(lambda: there.rounds() == 7)
         for number, name in enumerate(clients(3), start=22):  # of round 8
-            there.until_said(name, f"train/{number}, attempt")
+            there.until_said(name, f'"key": "train/{number}"')
         there.kill(COORDINATOR)
         (tmp_path / "well").touch()
         end = there.ended()

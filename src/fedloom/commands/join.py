@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..load import load
-from .logs import logged
+from .logs import logged, telling
 from .serve import Log, Set, address
 
 
@@ -32,15 +32,15 @@ def command(
 
     with logged(log) as logger, alone(home):
         joining = Joining(name=as_, home=home, server=address(server), data=data, token=token)
-        site = join(load(app, set_), joining, lambda what, said: logger.info(what, extra={"said": said}))
+        site = join(load(app, set_), joining, telling(logger))
         site.leaving = leave
         signal.signal(signal.SIGTERM, lambda *_: site.stop())
         try:
             ended = site.live()
         except KeyboardInterrupt:
             site.stop()
-            logger.info("stopped; join again to go on with the run")
+            logger.info("stopped", extra={"said": "join again to go on with the run"})
             raise typer.Exit(130) from None
-        logger.info(f"{ended.status}: {ended.reason}")
+        logger.info("ended", extra={"status": ended.status, "said": ended.reason})
     if ended.status == "failed":
         raise typer.Exit(1)

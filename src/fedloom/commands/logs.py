@@ -1,7 +1,8 @@
 """What long-lived commands say while they run: readable lines on a terminal, one JSON object per line elsewhere.
 
-A record is a few words and plain values beside them; no other part of it is written, so that neither an object's text
-nor an exception's can carry a row or a key into a log.
+A record is the name of an event, which never changes with what happened, and plain values beside it; the one called
+`said` is a sentence for people. No other part of it is written, so that neither an object's text nor an exception's can
+carry a row or a key into a log. `docs/network.md` lists the events.
 """
 
 import json
@@ -13,13 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import Formatter, Handler, Logger, LogRecord, StreamHandler, getLogger
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from ..core.errors import ConfigError, FedloomError
 from ..report.words import plain
 from .told import complain, say
+
+if TYPE_CHECKING:
+    from ..runtime.net.site import Told
 
 ROOT = "fedloom"
 LONGEST = 2000  # characters of one value
@@ -29,7 +33,7 @@ _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
 def values(record: LogRecord) -> dict[str, str | int | float | bool | None]:
-    """Return the plain values beside a record's words; whatever is none is named by its type alone.
+    """Return the plain values beside an event; whatever is none is named by its type alone.
 
     >>> values(logging.makeLogRecord({"msg": "connected", "site": "north", "rows": [1, 2]}))
     {'site': 'north', 'rows': '<list>'}
@@ -53,20 +57,20 @@ def clean(text: str) -> str:
 
 
 class Lines(Formatter):
-    """One JSON object per record: when, how serious, what, and its values."""
+    """One JSON object per record: when, how serious, which event, and its values."""
 
     def format(self, record: LogRecord) -> str:
         """Return the line."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z"
         head = {"at": at, "level": _LEVELS.get(record.levelname, record.levelname.lower()), "logger": record.name}
-        return json.dumps(head | {"what": clean(record.getMessage()), **_raised(record)} | values(record))
+        return json.dumps(head | {"event": clean(record.getMessage()), **_raised(record)} | values(record))
 
 
 class Words(Formatter):
     """One readable line per record."""
 
     def format(self, record: LogRecord) -> str:
-        """Return the line.
+        """Return the line, in the order of the values, and last what is said.
 
         >>> Words().format(logging.makeLogRecord({"msg": "connected", "levelno": 20, "site": "north"}))
         'connected: site north'
@@ -74,8 +78,9 @@ class Words(Formatter):
         shown = dict(values(record)) | _raised(record)
         said = [str(shown.pop("said"))] if "said" in shown else []
         told = ", ".join([*(f"{name} {value}" for name, value in shown.items()), *said])
-        head = "warning: " if record.levelno >= logging.WARNING else ""
-        return f"{head}{clean(record.getMessage())}{': ' if told else ''}{told}"
+        event, level = clean(record.getMessage()), _LEVELS.get(record.levelname)
+        head = f"{level}: " if level not in (None, event) else ""
+        return f"{head}{event}{': ' if told else ''}{told}"
 
 
 def _raised(record: LogRecord) -> dict[str, str]:
@@ -113,10 +118,10 @@ def logged(to: Path | None = None, *, terminal: bool | None = None) -> Iterator[
         if readable or to is not None:
             complain(error)
         if not readable:
-            getLogger(f"{ROOT}.commands").error(f"error {error.code}: {error}", extra={"code": error.code})
+            getLogger(f"{ROOT}.commands").error("error", extra={"code": error.code, "said": str(error)})
         raise typer.Exit(2) from error
     except Exception:
-        getLogger(f"{ROOT}.commands").error("ended", exc_info=True)  # its class; the rest goes to stderr
+        getLogger(f"{ROOT}.commands").exception("crashed")  # its class; the rest goes to stderr
         raise
     finally:
         root.removeHandler(handler)
@@ -124,6 +129,15 @@ def logged(to: Path | None = None, *, terminal: bool | None = None) -> Iterator[
         root.propagate = propagate
         if opened is not None:
             opened.close()
+
+
+def telling(logger: Logger) -> "Told":
+    """Return what logs each event that a party tells of."""
+
+    def told(event: str, /, **values: str | int) -> None:
+        logger.info(event, extra=values)
+
+    return told
 
 
 def _opened(to: Path | None) -> TextIO | None:

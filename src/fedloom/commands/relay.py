@@ -8,7 +8,7 @@ import typer
 
 from ..core.words import counted
 from ..load import load
-from .logs import logged
+from .logs import logged, telling
 from .serve import Log, Set, address
 
 
@@ -50,16 +50,15 @@ def command(
     with logged(log) as logger:
         passing, port = relay(load(app, set_), relaying, *address(listen))
         where = f"{listen.rpartition(':')[0]}:{port}"
-        logger.info(
-            f"listening on {where}, run {passing.folder.name}, for {counted(sites, 'member')}; above is {server}"
-        )
+        said = f"for {counted(sites, 'member')}; above is {server}"
+        logger.info("listening", extra={"address": where, "run": passing.folder.name, "said": said})
         signal.signal(signal.SIGTERM, lambda *_: passing.stop())
         try:
-            ended = passing.live(lambda what, said: logger.info(what, extra={"said": said}))
+            ended = passing.live(telling(logger))
         except KeyboardInterrupt:
             passing.stop()
-            logger.info("stopped; start this relay again to go on with the run")
+            logger.info("stopped", extra={"said": "start this relay again to go on with the run"})
             raise typer.Exit(130) from None
-        logger.info(f"{ended.status}: {ended.reason}")
+        logger.info("ended", extra={"status": ended.status, "said": ended.reason})
     if ended.status == "failed":
         raise typer.Exit(1)

@@ -69,10 +69,8 @@ def command(
         )
         coordinator, port = serve(load(app, set_), home, host, port, serving)
         with coordinator.held, measured(coordinator, metrics, logger) as closed:
-            logger.info(
-                f"listening on {host}:{port}, run {coordinator.folder.name}; "
-                f"`fedloom status --home {home}` says how it goes"
-            )
+            where = {"address": f"{host}:{port}", "run": coordinator.folder.name}
+            logger.info("listening", extra=where | {"said": f"`fedloom status --home {home}` says how it goes"})
             code = _served(coordinator, json_, closed, logger)
     if code:
         raise typer.Exit(code)
@@ -81,7 +79,7 @@ def command(
 def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Logger) -> int:
     """Wait for the sites and run the rounds; return the exit code."""
     try:
-        recording = coordinator.recording(logger.info)
+        recording = coordinator.recording(lambda said: logger.info("waiting", extra={"said": said}))
     except (QuorumLost, ConfigError, DataError) as error:  # whatever else it was, it may be better another time
         coordinator.give_up(str(error))
         raise
@@ -92,16 +90,16 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
         except KeyboardInterrupt:
             code = 130
         except FedloomError as error:
-            logger.error(f"error {error.code}: {error}")
+            logger.error("error", extra={"code": error.code, "said": str(error)})
             code = 1
         coordinator.close(recording.state)
     if json_:
         tell(recording.summary)
-    logger.info(f"{recording.state.status}: {recording.state.reason}")
+    logger.info("ended", extra={"status": recording.state.status, "said": recording.state.reason})
     if coordinator.record is not None:
         seen = coordinator.record.summary()
-        entries, signers = counted(seen["entries"], "entry", "entries"), counted(seen["cosigned"], "site")
-        logger.info(f"record: {entries}, root {seen['root']}, co-signed by {signers}")
+        signers = {"said": f"co-signed by {counted(seen['cosigned'], 'site')}"}
+        logger.info("record", extra={name: seen[name] for name in ("entries", "root", "cosigned")} | signers)
     return code
 
 
@@ -118,7 +116,7 @@ def measured(coordinator: "Coordinator", where: str | None, logger: Logger) -> I
     meter = Meter(coordinator.hall)
     host, port = address(where)
     with closing(meter.serve(host, port)) as given:
-        logger.info(f"figures for Prometheus on http://{host}:{given.number}/metrics")
+        logger.info("figures", extra={"said": f"for Prometheus on http://{host}:{given.number}/metrics"})
 
         def closed(state: State) -> None:
             meter.closed(state.round, state.record.seconds if state.record else 0.0, figures(state))

@@ -72,7 +72,9 @@ def view(seen: "Standing", now: datetime) -> Group:
     if sites := seen.sites():
         parts.append(_sites(seen, sites, now))
     parts += [Text(awaiting(one, now)) for one in seen.awaited()]
-    parts += [Text(refusing(site), style="yellow") for site in sites if seen.serving and site.get("refuses")]
+    begun = seen.serving and seen.status != "waiting"  # before that, the reason why it waits names them
+    parts += [Text(refusing(site), style="yellow") for site in sites if begun and site.get("refuses")]
+    parts += [Text(cut(site), style="red") for site in sites if seen.serving and site.get("cut")]
     parts += [Text(line, style="red") for site in sites for line in _faults(site)]
     return Group(*parts)
 
@@ -165,6 +167,15 @@ def refusing(site: dict[str, Any]) -> str:
     return plain(f"{site['name']} takes no part yet: {site['refuses']}")
 
 
+def cut(site: dict[str, Any]) -> str:
+    """Return in a sentence why the coordinator has ended a site's connection, and it is not back.
+
+    >>> cut({"name": "north", "cut": "site 'north' is denied: it left the study."})
+    "north was cut off: site 'north' is denied: it left the study."
+    """
+    return plain(f"{site['name']} was cut off: {site['cut']}")
+
+
 def _ago(when: str | None, now: datetime) -> str:
     if when is None:
         return NOTHING
@@ -172,11 +183,14 @@ def _ago(when: str | None, now: datetime) -> str:
 
 
 def _faults(site: dict[str, Any]) -> list[str]:
-    """Return a site's last faults, each with the innermost places of its trace, which name no value and no path."""
-    return [
-        plain(
-            f"{fault['site']}, {fault['phase']}: {fault['error']}: {fault['message']}"
-            + (f"  [{' < '.join(reversed(fault['trace'][-3:]))}]" if fault["trace"] else "")
-        )
-        for fault in site["faults"]
-    ]
+    """Return a site's last faults, each once, with the innermost places of its trace, which name no value and no path.
+
+    What it refuses now is said where it is said why nobody waits for it.
+    """
+    faults = [fault for fault in site["faults"] if fault["message"] not in (site.get("refuses") or "")]
+    return list(dict.fromkeys(map(_fault, faults)))
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    places = f"  [{' < '.join(reversed(fault['trace'][-3:]))}]" if fault["trace"] else ""
+    return plain(f"{fault['site']}, {fault['phase']}: {fault['error']}: {fault['message']}{places}")

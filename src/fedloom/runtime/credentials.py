@@ -9,8 +9,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ..core.errors import AccessDenied
 from .channel import asking, trusting
-from .identity import Peer, peer_of
+from .identity import Peer, peer_of, utc_now
 from .keys import IDENTITY, PKI, ROOT, TLS, identity_key, private, read_private
 
 
@@ -44,7 +45,15 @@ class Credentials:
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """Return a context to connect with; after the handshake look at `peer_at(connection, "coordinator")`."""
+        """Return a context to connect with; after the handshake look at `peer_at(connection, "coordinator")`.
+
+        Raises `AccessDenied` if the certificate has expired: nobody would take it.
+        """
+        if (peer := self.peer).expires <= (now := utc_now()):
+            raise AccessDenied(
+                f"the certificate of {peer} expired at {peer.expires:%Y-%m-%d %H:%M} UTC, and by this machine's clock "
+                f"it is {now:%Y-%m-%d %H:%M}; ask for a new token, and come back with --token."
+            )
         context = trusting(self.home / PKI / ROOT)
         self.reload(context)
         return context

@@ -210,7 +210,7 @@ class Guarded:
         except StorageError:
             raise  # not the policy's word: once it can be written down, the answer may leave
         except FedloomError as error:
-            _LOG.warning("the policy cannot be checked: %s", error)
+            _LOG.warning("policy not checked", extra={"error": type(error).__name__, "said": str(error)})
             return "this site cannot check its policy, and answers nothing until it can; its log says what is wrong."
 
     def _refusal(self, body: TaskBody) -> str:
@@ -253,7 +253,8 @@ class Guarded:
             return reply
         said = reply.body if self.policy.fault_text else redacted(task, reply.body)
         if said.message != reply.body.message:
-            _LOG.warning("%s: %s: %s", said.site, reply.body.error, reply.body.message)
+            told = {"site": said.site, "error": reply.body.error, "said": reply.body.message}
+            _LOG.warning("fault kept here", extra=told)
         return Reply(reply.numbers, reply.parties, said, reply.seconds)
 
     def _most(self, kind: str) -> int | None:

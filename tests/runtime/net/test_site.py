@@ -135,7 +135,7 @@ def test_a_body_that_another_task_needs_is_awaited_all_the_same(tmp_path):
 def test_a_task_that_cannot_be_taken_in_is_answered_with_a_fault(tmp_path, error, sentence):
     """The coordinator would wait for its lease otherwise; and of the site's folders it learns nothing."""
     called, told = Called(tmp_path, error), []
-    called.site.told = lambda what, said: told.append((what, said))
+    called.site.told = lambda event, **values: told.append((event, values["said"])) if "said" in values else None
     (offer,) = called.task("train/1")
     fault = reply_of(called.works.outgoing.get(Body(offer["digest"], offer["size"])), {}, "a")
     assert offer["keys"] == ["train/1"]
@@ -169,7 +169,7 @@ def test_it_asks_to_be_asked_again_once_it_may_answer(tmp_path):
 
 def test_what_its_policy_refuses_is_told_here_too(tmp_path):
     called, told = Called(tmp_path), []
-    called.site.told = lambda what, said: told.append((what, said))
+    called.site.told = lambda event, **values: told.append((event, values["said"])) if "said" in values else None
     called.works.refused = "nobody has approved this app."
     called.task("measure/1")
     assert told[-1] == ("refused", "nobody has approved this app. This site stays, and takes part as soon as it may.")

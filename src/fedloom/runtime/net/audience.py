@@ -75,7 +75,7 @@ class Audience:
             case "distrust":
                 why = field_of(said, "reason", str)[:400]
                 seat.faults.append(Fault(seat.name, "record", "RecordError", why))
-                log.error("a site distrusts the record", extra={"site": seat.name, "said": why})
+                log.error("record distrusted", extra={"site": seat.name, "said": why})
 
     def _show(self, seat: Seat) -> None:
         with self._lock:

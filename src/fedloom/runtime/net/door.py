@@ -15,10 +15,11 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
-from ...core.errors import FedloomError, WireError
+from ...core.errors import ConfigError, FedloomError, StorageError, WireError
 from ...core.task import Member
 from ..channel import peer_at
-from ..identity import Peer, verify
+from ..identity import Peer, peer_of, verify
+from ..joining import answered
 from .hall import Hall
 from .line import CHUNK, CONTROL, ENROL, NONCE, Line, LineLost
 from .seats import Seat, writing
@@ -121,16 +122,16 @@ class Door:
             except OSError as error:  # such as a caller who hung up, or too many open files: neither closes the door
                 if self._closing.wait(0.1):
                     return
-                log.warning("nobody was let in", extra={"why": str(error)})
+                log.warning("not let in", extra={"said": str(error)})
                 continue
             if why := self._strangers.enter(address[0]):
                 sock.close()
-                log.warning("refused", extra={"from": address[0], "why": why})
+                log.warning("refused", extra={"from": address[0], "said": why})
                 continue
             try:
                 self.renewal(self.context)
             except (FedloomError, OSError) as error:
-                log.error("the coordinator's own certificate is not renewed", extra={"why": str(error)})
+                log.error("not renewed", extra={"said": str(error)})
             Thread(target=self._serve, args=(sock, address[0]), name=f"call {address[0]}", daemon=True).start()
 
     def _serve(self, raw: socket.socket, address: str) -> None:
@@ -150,7 +151,8 @@ class Door:
                 self._session(channel.open(), peer, known)
         except (FedloomError, OSError) as error:
             level = DEBUG if who == STRANGER and isinstance(error, SILENT) else WARNING
-            log.log(level, "refused", extra={"from": address, "who": who, "why": f"{type(error).__name__}: {error}"})
+            told = {"from": address, "who": who, "error": type(error).__name__, "said": str(error)}
+            log.log(level, "refused", extra=told)
         finally:
             known()
             raw.close()
@@ -197,17 +199,18 @@ class Door:
             self._settled(channel, seat)
             hall.come_in(seat, channel)
             self._listen(channel, peer, seat, 3 * beat_s)
-        except (WireError, LineLost) as error:
+        except LineLost as error:
             why = str(error)
-            if isinstance(error, WireError):
-                raise
+        except FedloomError as error:
+            why = seat.cut = str(error)
+            raise
         finally:
             with hall.changed:
                 seat.end(hall.now(), channel)
                 hall.changed.notify_all()
             writer.join(HELLO_S)
             self._writers.discard(writer)
-            log.info("disconnected", extra={"site": seat.name, "why": why})
+            log.info("disconnected", extra={"site": seat.name, "said": why})
 
     def _settled(self, channel: Channel, seat: Seat) -> None:
         """Tell a party which of its replies were counted while it was away; only then may it be asked anew."""
@@ -238,10 +241,20 @@ class Door:
                 seat.left = True
                 continue
             if isinstance(said, dict) and said["kind"] == "renew":
-                seat.say("certificate", answer=dict(self.renew(peer, field_of(said, "request", dict))))
+                peer = self._renewed(seat, peer, field_of(said, "request", dict))
                 continue
             self.hall.hear(seat, said)
             self._slow_down(channel, seat)
+
+    def _renewed(self, seat: Seat, peer: Peer, request: Mapping[str, Any]) -> Peer:
+        """Give a party its next certificate; return who it is by that, or by its present one if there is none now."""
+        try:
+            answer = dict(self.renew(peer, request))
+        except (ConfigError, StorageError, OSError) as error:  # not its own doing: it may stay until it expires
+            log.error("not renewed", extra={"site": seat.name, "said": str(error)})
+            return peer
+        seat.say("certificate", answer=answer)
+        return peer_of(answered(answer).encode())
 
     def _slow_down(self, channel: Channel, seat: Seat) -> None:
         """Hear no more from a party before it has taken in what it was told, or else what waits would grow."""

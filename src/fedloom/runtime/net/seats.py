@@ -43,6 +43,7 @@ class Seat:
         key: its identity key, as its certificate says; empty until it has called.
         members: for whom it answers: itself, or those behind a relay.
         spool: of the bodies that it sends.
+        cut: why this side ended its last connection; empty if it did not, or the party is back.
         left: has it said that it leaves the run for good?
         away: since when it is away, on the federation's clock; None while it is connected.
         settled: does it know which of its replies were counted? Before that, it is asked nothing.
@@ -58,6 +59,7 @@ class Seat:
     process: str = ""
     key: bytes = b""
     seen: float = 0.0
+    cut: str = ""
     left: bool = False
     settled: bool = False
     pushed: set[str] = field(default_factory=set)
@@ -103,7 +105,7 @@ class Seat:
         """Take a connection; an older one is closed. Returns what its writer is to do."""
         self.end(now)
         self.channel, self.away, self.seen, self.jobs, self.settled = channel, None, now, Queue(), False
-        self.pushed, self.refused = set(), {}
+        self.pushed, self.refused, self.cut = set(), {}, ""
         return self.jobs
 
     def end(self, now: float, channel: Channel | None = None) -> None:
@@ -137,7 +139,7 @@ def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
             job(channel)
     except (FedloomError, OSError) as error:
         if not isinstance(error, LineLost):
-            log.warning("not said", extra={"why": f"{type(error).__name__}: {error}"})
+            log.warning("not said", extra={"error": type(error).__name__, "said": str(error)})
         channel.line.close()  # the reader finds out, and tells
 
 

@@ -14,7 +14,7 @@ from queue import Queue
 from secrets import SystemRandom, token_hex
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
@@ -32,10 +32,19 @@ log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
+RENEW_S = 60.0  # so late it asks again for a certificate that did not come
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
 WRONG_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 CONNECT_S = 15.0
+
+
+class Told(Protocol):
+    """Whoever is told what happens at a party."""
+
+    def __call__(self, event: str, /, **values: str | int) -> None:
+        """Learn of an event: its name, which is one of a few, and its values; `said` is a sentence for people."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Site:
         context: of TLS.
         check: the connection -> who is on its other side; raises for anybody but a coordinator or a relay.
         sign: with its own identity key.
-        told: is told what happens, in a word and a sentence.
+        told: is told what happens: an event, and its values.
         renewal: returns a request for a new certificate when it is due; renewed: is given the answer.
         away_s: gives up when the coordinator was not reached for so long.
         leaving: leave the run for good: what is open is answered, and between two rounds the coordinator lets it go.
@@ -73,7 +82,7 @@ class Site:
     context: Callable[[], ssl.SSLContext]
     check: Callable[[ssl.SSLSocket], Peer]
     sign: Callable[[bytes], bytes]
-    told: Callable[[str, str], None] = lambda what, said: None
+    told: Told = lambda event, /, **values: None
     renewal: Callable[[], Mapping[str, Any] | None] = lambda: None
     renewed: Callable[[Mapping[str, Any]], object] = lambda answer: None
     away_s: float = 86_400.0
@@ -85,7 +94,7 @@ class Site:
     stopping: Event = field(default_factory=Event)
     todo: "Queue[Callable[[], None] | None]" = field(default_factory=Queue)
     _reached: float = 0.0
-    _renewing: bool = False
+    _renewing: float = -inf  # since when; so late without an answer, it asks again
     desk: Works = None  # type: ignore[assignment]  # from the first welcome on
     peer: Peer = None  # type: ignore[assignment]  # from the first handshake on
     _jobs: "Queue[Job | None]" = field(default_factory=Queue)
@@ -127,7 +136,7 @@ class Site:
         if monotonic() - self._reached > self.away_s:
             raise WireError(f"the coordinator could not be reached for {self.away_s:g} s: {error}.") from error
         pause = wait_s * (0.5 + SystemRandom().random())  # so that sites do not all call at once
-        self.told("away", f"{why(error, self.address[0])}; calling again in {pause:.1f} s")
+        self.told("away", said=f"{why(error, self.address[0])}; calling again in {pause:.1f} s")
         self.stopping.wait(pause)
 
     def _call(self) -> None:
@@ -157,7 +166,7 @@ class Site:
             self.run, self.desk = run, self.opened(run)
         if self.desk.witness is not None:
             self.desk.witness.meet(self.peer)
-        self._reached, self._renewing = monotonic(), False
+        self._reached, self._renewing = monotonic(), -inf
         self._missing.clear()
         self._pushed.clear()
         self._asked.clear()
@@ -168,7 +177,7 @@ class Site:
         self.todo.put(self._introduce)
         if self.leaving:
             self._say("leave")
-        self.told("connected", f"to {self.address[0]}:{self.address[1]}, run {self.run}")
+        self.told("connected", server=f"{self.address[0]}:{self.address[1]}", run=self.run)
         looked = -inf
         try:
             while self.ended is None and not self.stopping.is_set():
@@ -212,7 +221,7 @@ class Site:
                 self.todo.put(lambda: self._watch(said))  # behind what it is about
             case "certificate":
                 self.renewed(field_of(said, "answer", dict))
-                self._renewing = False
+                self._renewing = -inf
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self.todo.put(lambda: self._end(ended))  # after all that was said before
@@ -249,7 +258,7 @@ class Site:
     def _task(self, message: Message) -> None:
         key = field_of(message, "key", str)
         self._asked[key] = message
-        self.told("task", f"{key}, attempt {field_of(message, 'attempt', int)}")
+        self.told("task", key=key, attempt=field_of(message, "attempt", int))
         with self._lock:  # nothing is tidied away between looking and asking
             for body in bodies_of(message).values():
                 comes = pushed(body) and body.digest not in self._pushed
@@ -300,11 +309,11 @@ class Site:
         try:
             self.desk.answer(key, message, self.offer)
             if self.desk.refused:
-                self.told("refused", f"{self.desk.refused} This site stays, and takes part as soon as it may.")
+                self.told("refused", said=f"{self.desk.refused} This site stays, and takes part as soon as it may.")
         except StorageError:
             raise  # no answer, so that the coordinator waits and asks again
         except FedloomError as error:
-            self.told("refused", str(error))
+            self.told("refused", said=str(error))
             fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))
             self.offer([key], self.desk.outgoing.put(reply_tree(fault)), 0.0)
         with self._lock:  # this one's bodies stay: they are likely to be asked about again
@@ -344,8 +353,8 @@ class Site:
         self._jobs.put(stream)
 
     def _renew(self) -> None:
-        if not self._renewing and (request := self.renewal()):
-            self._renewing = True
+        if monotonic() - self._renewing >= RENEW_S and (request := self.renewal()):
+            self._renewing = monotonic()
             self._say("renew", request=request)
 
     def _end(self, ended: Ended) -> None:

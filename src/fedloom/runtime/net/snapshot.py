@@ -92,6 +92,7 @@ def _site(seat: Seat, clock: _Clock) -> dict[str, Any]:
         "connected": seat.away is None,
         "left": seat.left,
         "refuses": "; ".join(fault.message for fault in seat.refused.values()) or None,
+        "cut": seat.cut or None,
         "away_since": None if seat.away is None else clock.at(seat.away),
         "seen": clock.at(seat.seen) if seat.seen else None,
         "bytes_in": received,
@@ -169,7 +170,7 @@ class Watch:
             write_json(self.path, {**self.about, **shown})
         except RunError as error:
             if not self._told:
-                log.error("no status", extra={"why": str(error)})
+                log.error("no status", extra={"said": str(error)})
             self._told = True
             return
         self._told, self._written = False, _gist(shown)
@@ -178,7 +179,7 @@ class Watch:
 def _gist(shown: Mapping[str, Any]) -> list[Any]:
     """Return what of a snapshot is worth writing it again for at once: not the times, and not every byte."""
     sites = [
-        [site[name] for name in ("name", "connected", "left", "refuses", "answered", "failed")]
+        [site[name] for name in ("name", "connected", "left", "cut", "refuses", "answered", "failed")]
         for site in shown["sites"]
     ]
     awaited = [[one[name] for name in ("party", "task", "number", "attempt")] for one in shown["awaited"]]
