@@ -62,7 +62,11 @@ def test_an_expired_certificate_is_refused(tmp_path):
     clock.pass_by(days=2)
     authority.renew_own()
     with listening(server(authority), "site") as (port, seen):
-        refused(Credentials(tmp_path / "north").client_context(), port, "expired")
+        late, context = Credentials(tmp_path / "north"), trusting(tmp_path / "north" / PKI / ROOT)
+        late.reload(context)
+        refused(context, port, "expired")
+    with pytest.raises(AccessDenied, match=r"the certificate of site 'north' expired at .* come back with --token"):
+        late.client_context()
     assert "certificate has expired" in str(seen[0])
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from fedloom.core.tree import join
 from fedloom.load import Loaded, load
-from fedloom.runtime.channel import peer_at
+from fedloom.runtime.channel import peer_at, trusting
 from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.identity import verify
+from fedloom.runtime.keys import PKI, ROOT
 from fedloom.runtime.net.door import PROTOCOL
 from fedloom.runtime.net.line import CHUNK_BYTES, CONTROL, Line
 from fedloom.runtime.net.talk import Channel
@@ -56,7 +57,9 @@ class Rogue:
         """Shake hands and exchange nonces; the caller closes what comes back."""
         with ExitStack() as held:
             sock = held.enter_context(closing(socket.create_connection((HOST, self.port), WAIT_S)))
-            tls = self.credentials.client_context().wrap_socket(sock, server_hostname=HOST)
+            context = trusting(self.credentials.home / PKI / ROOT)  # and does not ask whether it has expired itself
+            self.credentials.reload(context)
+            tls = context.wrap_socket(sock, server_hostname=HOST)
             held.enter_context(closing(tls))
             key = peer_at(tls, "coordinator").key
             line, sign = Line(tls, WAIT_S), self.credentials.sign

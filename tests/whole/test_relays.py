@@ -99,7 +99,7 @@ class Tree:
         (home / "policy.toml").write_text('approval = "any"\n')
         token = Authority(above).invite(name)
         joining = Joining(name=name, home=home, server=("localhost", port), token=token)
-        self.begin(join(self.loaded, joining, lambda what, said: None).live)
+        self.begin(join(self.loaded, joining, lambda event, /, **values: None).live)
 
     def ended(self, over=None):
         """Run to the end, and say so with `over`; return the last state and the names that the coordinator knows."""
