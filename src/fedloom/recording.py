@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
 TRACES_FILE, ATTACKERS_FILE = "traces.json", "attackers.json"
 RECORD_KEY, RECORD_FOLDER = "record.pem", "record"
+AHEAD = 1 << 22  # bytes: a smaller model is written before a thread has begun
 
 
 @dataclass(eq=False)
@@ -101,9 +103,25 @@ class Recording:
     def _recorded(self, state: State) -> None:
         """Take a round down in the record; between institutions it is on the disk before a site sees the model."""
         if self.record is not None:
-            self.record.close_round(state)
-            if self.record.rows is not None:
-                self.record.flush()
+            with self._written_ahead(state):
+                self.record.close_round(state)
+                if self.record.rows is not None:
+                    self.record.flush()
+
+    @contextmanager
+    def _written_ahead(self, state: State) -> Iterator[None]:
+        """Write a large state's arrays meanwhile, if it is to be saved: hashing leaves the disk alone."""
+        if self.journal is None or not self._due(state) or state.vector.nbytes <= AHEAD:
+            yield
+            return
+        with ThreadPoolExecutor(1) as thread:
+            written = thread.submit(self.journal.write_ahead, state)
+            yield
+            written.result()
+
+    def _due(self, state: State) -> bool:
+        """Is it to be saved? A noised model is, before anybody sees it: what was shown is never drawn again."""
+        return state.delta is not None or time.monotonic() - self._saved_at >= self.save_every_s
 
     def _close_round(self, state: State) -> None:
         record = state.record
@@ -112,9 +130,7 @@ class Recording:
         events = [*self._events, round_event(state)]
         # Together, so that an interrupt finds a state, events and memories of the same round.
         self.state, self._events, self._moved = state, events, moved
-        # A noised model is on the disk before anybody sees it: what was shown is never drawn again.
-        due = state.delta is not None or time.monotonic() - self._saved_at >= self.save_every_s
-        if state.status == "running" and due:
+        if state.status == "running" and self._due(state):
             self.save()
         if self.journal is not None and state.delta is not None:
             self.journal.sync()

@@ -3,6 +3,7 @@ import pytest
 
 from fedloom.aggregate import clients
 from fedloom.aggregate.clients import Deltas, squares, whole
+from fedloom.core import cores
 from fedloom.core.errors import NotFinite
 from small import updates
 
@@ -12,7 +13,7 @@ DELTAS = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
 @pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 128, 129, 1000])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_coordinate_is_seen_once(size, threads, monkeypatch):
-    monkeypatch.setattr(clients, "THREADS", threads)
+    monkeypatch.setattr(cores, "THREADS", threads)
     monkeypatch.setattr(clients, "BLOCK", 6)  # two coordinates
     deltas = Deltas(updates(DELTAS[:, :size]))
     np.testing.assert_array_equal(deltas.fill(lambda block: deltas.rows(block)[1]), DELTAS[1, :size])
@@ -22,7 +23,7 @@ def test_every_coordinate_is_seen_once(size, threads, monkeypatch):
 def test_partial_sums_do_not_grow_with_the_vector(monkeypatch):
     monkeypatch.setattr(clients, "BLOCK", 3)
     seen = []
-    monkeypatch.setattr(Deltas, "_spread", lambda self, work: seen.append(self.stretches()) or map(work, seen[0]))
+    monkeypatch.setattr(clients, "spread", lambda work, pieces: seen.append(pieces) or map(work, pieces))
     Deltas(updates(DELTAS)).total(lambda block: np.ones(1))
     assert len(seen[0]) <= clients.STRETCHES
 

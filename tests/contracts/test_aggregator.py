@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedloom.aggregate import GeometricMedian, Krum, Mean, Median, TrimmedMean
 from fedloom.aggregate import clients as shared
+from fedloom.core import cores
 from fedloom.core.errors import QuorumLost
 from small import updates
 
@@ -74,7 +75,7 @@ def test_threads_and_blocks_do_not_change_a_bit(aggregator, monkeypatch):
     monkeypatch.setattr(shared, "BLOCK", 70)  # ten coordinates at a time: a hundred blocks, in fifty stretches
     found = []
     for threads in (1, 2, 7):
-        monkeypatch.setattr(shared, "THREADS", threads)
+        monkeypatch.setattr(cores, "THREADS", threads)
         found.append(finished(aggregator, updates(deltas, WEIGHTS)).tobytes())
     assert found == found[:1] * 3
     monkeypatch.setattr(shared, "BLOCK", 1 << 17)

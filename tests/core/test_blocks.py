@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedloom.core import cores
 from fedloom.core import update as module
 from fedloom.core.blocks import BLOCK, blocks
 from fedloom.core.errors import CohortOverflow, LayoutMismatch, NotFinite, OutOfBound, UpdateError
@@ -24,9 +25,13 @@ LEAVES = {
 
 
 @contextmanager
-def in_blocks_of(size):
-    """Let `update` work in small blocks, so that small vectors have many."""
-    with patch.object(module, "blocks", lambda where, named=None: blocks(where, size)):
+def in_blocks_of(size, threads=1):
+    """Let `update` work in small blocks, so that small vectors have many, shared out among so many threads."""
+    with (
+        patch.object(module, "blocks", lambda where, named=None: blocks(where, size)),
+        patch.object(cores, "LONG", 2 if threads > 1 else cores.LONG),
+        patch.object(cores, "THREADS", threads),
+    ):
         yield
 
 
@@ -63,15 +68,16 @@ def test_blocks_are_the_stretch(begin, length, size):
     size=st.integers(1, 40),
     cohort=st.integers(2, 6),
     block=st.integers(1, 41),
+    threads=st.sampled_from([1, 1, 2, 5]),
     seed=st.integers(0, 2**32),
 )
-def test_blocks_change_no_bit(kind, size, cohort, block, seed):
+def test_blocks_change_no_bit(kind, size, cohort, block, threads, seed):
     layout, deltas, weights = drawn(kind, size, cohort, seed)
     expected = [whole(delta, layout, weight) for delta, weight in zip(deltas, weights, strict=True)]
     added = expected[0].astype(np.float64)
     for vector in expected[1:]:
         added = added + vector
-    with in_blocks_of(block):
+    with in_blocks_of(block, threads):
         parts = [weigh(delta, layout, weight) for delta, weight in zip(deltas, weights, strict=True)]
         streamed = None
         for part in parts:
@@ -111,8 +117,9 @@ def refused(work, *arguments):
         st.integers(0, 15), st.sampled_from([np.nan, np.inf, -np.inf, 17.0, -18.0, 1e30]), min_size=1, max_size=3
     ),
     block=st.integers(1, 17),
+    threads=st.sampled_from([1, 3]),
 )
-def test_refusals_do_not_depend_on_the_blocks(bad, block):
+def test_refusals_do_not_depend_on_the_blocks(bad, block, threads):
     """The leaf and the value named: the first not finite of the first stretch that breaks its bound, or its largest."""
     delta = np.zeros(16, np.float32)
     delta[list(bad)] = list(bad.values())
@@ -125,7 +132,7 @@ def test_refusals_do_not_depend_on_the_blocks(bad, block):
     error, text = (NotFinite, f"{value}") if len(wrong) else (OutOfBound, f"{value:g}, beyond")
     assert expected[0] is error
     assert expected[1].startswith(f"leaf {'a' if half.start == 0 else 'b'!r} holds {text}")
-    with in_blocks_of(block):
+    with in_blocks_of(block, threads):
         assert refused(weigh, delta, LAYOUT, 1.0) == expected
         assert refused(verify, Update(vector, LAYOUT), LAYOUT) == expected
         assert refused(weigh_many, np.stack([np.zeros_like(delta), delta]), LAYOUT, [1.0, 1.0]) == expected

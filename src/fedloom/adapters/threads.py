@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
+from ..core.cores import keep_to_one
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -18,8 +20,9 @@ def _controller() -> Any:
 
 
 def one_thread() -> None:
-    """Make this process a worker: libraries keep to one thread, and freed memory is kept for the next client."""
+    """Make this process a worker: all keeps to one thread, and freed memory is kept for the next client."""
     _keep_memory()
+    keep_to_one()
     _controller().limit(limits=1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -1,22 +1,18 @@
 """What the aggregators share that must see single clients: they keep every update, and go through blocks of them."""
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from ..core.blocks import BLOCK, blocks
+from ..core.cores import spread
 from ..core.errors import NotFinite, QuorumLost, UpdateError
 from ..core.layout import WEIGHT, Vector
 from ..core.update import Update
 
-T = TypeVar("T")
 STRETCHES = 64  # a vector is shared out in at most so many pieces: more would hold more partial sums
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def kept(rule: str, total: list[Update] | None, update: Update) -> list[Update]:
@@ -77,7 +73,7 @@ class Deltas:
             for block in blocks(where, self.width):
                 out[block] = work(block)
 
-        self._spread(stretch)
+        spread(stretch, self.stretches())
         return out
 
     def total(self, work: Callable[[slice], Vector]) -> Vector:
@@ -88,7 +84,7 @@ class Deltas:
                 return sum(map(work, blocks(where, self.width)))
 
         with np.errstate(over="ignore", invalid="ignore"):
-            found: Vector = sum(self._spread(stretch))
+            found: Vector = sum(spread(stretch, self.stretches()))
             if not np.isfinite(np.sum(found)):
                 raise NotFinite("the squared distances of clients are beyond float64; declare smaller bounds.")
         return found
@@ -102,14 +98,6 @@ class Deltas:
         """Return runs of whole blocks, whose number and length do not depend on the cores."""
         each = max(1, -(-self.size // (self.width * STRETCHES)))
         return list(blocks(slice(0, self.size), each * self.width))
-
-    def _spread(self, work: Callable[[slice], T]) -> list[T]:
-        """Return what `work` makes of each stretch, in order: how many cores there are does not change a bit."""
-        stretches = self.stretches()
-        if min(THREADS, len(stretches)) == 1:
-            return list(map(work, stretches))
-        with ThreadPoolExecutor(min(THREADS, len(stretches))) as threads:
-            return list(threads.map(work, stretches))
 
     def _read(self, block: slice, out: Vector) -> Vector:
         for row, update in zip(out, self.updates, strict=True):

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ..core.cores import on_blocks
 from ..core.errors import StrategyError
 from ..core.layout import WEIGHT, Vector
 from ..core.update import Update, fold
@@ -64,5 +65,9 @@ class Mean:
         weight = summed if self.expected is None else self.expected * layout.cohort
         for name in {*layout.blocks, *self.over} - {WEIGHT}:
             part = total.vector[layout.block(name)]
-            np.divide(part, members if name in self.over else weight, out=part)
+            _divide(part, members if name in self.over else weight)
         return total.vector[:-1]
+
+
+def _divide(part: Vector, by: float) -> None:
+    on_blocks(lambda block: np.divide(part[block], by, out=part[block]), len(part))

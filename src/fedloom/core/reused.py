@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .cores import on_blocks
+
 LARGE = 1 << 22  # bytes: for less, NumPy asks no new pages of the system
 KEPT = 4  # pieces of memory that wait for their next use
 _SPARE: "deque[NDArray[np.uint8]]" = deque(maxlen=KEPT)
@@ -47,7 +49,8 @@ def copied(array: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
     array([1., 1.], dtype=float32)
     """
     made = empty(array.size, array.dtype if dtype is None else dtype).reshape(array.shape)
-    np.copyto(made, array)
+    flat, source = made.reshape(-1), array.reshape(-1)
+    on_blocks(lambda part: np.copyto(flat[part], source[part]), flat.size)
     return made
 
 

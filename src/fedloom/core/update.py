@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import reused
 from .blocks import BLOCK, blocks
+from .cores import shares, spread
 from .errors import CohortOverflow, LayoutMismatch, NotFinite, OutOfBound, UpdateError
 from .layout import WEIGHT, Layout, Vector
 
@@ -80,10 +81,14 @@ def fold(total: Update | None, update: Update, *more: Update) -> Update:
     summed = _fits(Update(first.vector, first.layout, count))
     if total is None:
         summed, updates = replace(summed, vector=reused.copied(first.vector, np.float64)), more
-    spare = np.empty_like(summed.vector[:BLOCK])
-    for block in blocks(slice(0, len(summed.vector))):
-        for one in updates:
-            _add(summed.vector[block], one.vector[block], spare)
+
+    def add(share: Sequence[slice]) -> None:
+        spare = np.empty_like(summed.vector[:BLOCK])
+        for block in share:
+            for one in updates:
+                _add(summed.vector[block], one.vector[block], spare)
+
+    spread(add, shares(blocks(slice(0, len(summed.vector))), len(summed.vector)))
     return summed
 
 
@@ -210,10 +215,15 @@ def verify(update: Update, layout: Layout) -> Update:
         received = f"{getattr(vector, 'dtype', type(vector).__name__)} of shape {np.shape(vector)}"
         raise LayoutMismatch(f"expected a vector of {layout.size} {dtype}, got {received}.")
     count = _fits(update).count
-    spare = np.empty((2, min(BLOCK, layout.size)), dtype)
-    for block, step, bound in _pieces(layout):
-        if not (_inside(vector[block], bound * count) and _whole(vector[block], step, spare)):
-            raise _refusal(vector, layout, count)
+
+    def good(share: Sequence[tuple[slice, float, float]]) -> bool:
+        spare = np.empty((2, min(BLOCK, layout.size)), dtype)
+        return all(
+            _inside(vector[block], bound * count) and _whole(vector[block], step, spare) for block, step, bound in share
+        )
+
+    if not all(spread(good, shares(_pieces(layout), layout.size))):
+        raise _refusal(vector, layout, count)
     if not vector[layout.block(WEIGHT)].min(initial=1) > 0:
         raise OutOfBound("the summed weight must be positive.")
     return update

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..core.blocks import BLOCK, blocks
+from ..core.blocks import BLOCK
+from ..core.cores import on_blocks
 from ..core.errors import ConfigError
 from ..core.layout import Array
 
@@ -14,13 +15,14 @@ def add(target: Array, other: Array, scale: float) -> Array:
     array([1.5, 1.5])
     """
     if isinstance(target, np.ndarray) and target.ndim == 1 and target.size > BLOCK:
-        for part in blocks(slice(0, target.size)):  # the same numbers, without a copy of all of them
-            target[part] += scale * other[part] if scale != 1 else other[part]
+        on_blocks(lambda part: _add(target[part], other[part], scale), target.size)  # without a copy of all of them
         return target
-    if isinstance(target, np.ndarray):
-        target += scale * other if scale != 1 else other
-        return target
-    return target.add_(other, alpha=scale)
+    return _add(target, other, scale) if isinstance(target, np.ndarray) else target.add_(other, alpha=scale)
+
+
+def _add(target: Array, other: Array, scale: float) -> Array:
+    target += scale * other if scale != 1 else other
+    return target
 
 
 def blend(target: Array, other: Array, keep: float) -> Array:

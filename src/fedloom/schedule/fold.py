@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import reused
+from ..core.cores import on_blocks
 from ..core.errors import LayoutMismatch, UpdateError
 from ..core.layout import MODEL
 from ..core.metrics import Metrics
@@ -111,7 +112,7 @@ def move(state: State, strategy: Strategy, intake: Intake, members: int, streams
     vector, buffers = reused.copied(state.vector), state.layout.block(MODEL, "buffer")
     averaged = vector[buffers] + direction[buffers]
     direction[buffers] = 0
-    np.negative(direction, out=direction)
+    on_blocks(lambda block: np.negative(direction[block], out=direction[block]), len(direction))
     vector, memory = strategy.optimizer.step(vector, direction, copied(state.optimizer))
     vector[buffers] = averaged
     return state.but(vector=vector, optimizer=memory, stages=memories)

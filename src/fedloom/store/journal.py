@@ -36,11 +36,12 @@ from sqlalchemy.schema import CreateSchema
 
 from ..core.errors import ConfigError, MissingExtra, RunError, StorageError, UnknownRun
 from ..core.state import State
-from ..core.tree import Tree
+from ..core.tree import Tree, join, split
 from .files import dump, pieces, restore, write_parts
 from .reused import Files
 
 LARGE, STATE, _BESIDE = 1 << 20, "state-", b"beside:"
+_NONE: tuple[int, Mapping[str, Any]] = (-1, {})  # no arrays have been written ahead
 _RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
 _META = MetaData()
 _RUN = Table(
@@ -117,6 +118,7 @@ class Journal:
         self.durable = durable
         self.engine = opened_engine(url, run=run)
         self._files = None if folder is None else Files(folder)
+        self._ahead: tuple[int, Mapping[str, Any]] = _NONE
         with self._begin() as connection:
             _META.create_all(connection)
 
@@ -172,17 +174,31 @@ class Journal:
         with self._begin() as connection:
             content = connection.execute(select(_STATE.c.tree)).scalar()
         if content is not None and content.startswith(_BESIDE):
-            return State.of(restore(self._read(content[len(_BESIDE) :].decode())))
+            name, _, skeleton = content[len(_BESIDE) :].partition(b"\n")
+            return State.of(join(json.loads(skeleton), restore(self._read(name.decode()))))
         return None if content is None else State.of(restore(content))
 
+    def write_ahead(self, state: State) -> None:
+        """Write the arrays of a large state to their file; `save` then writes the rest of it, and names the file."""
+        _, arrays = split(state.tree())
+        if self._files is not None and sum(array.nbytes for array in arrays.values()) > LARGE:
+            self._beside(state.round, arrays)
+            self._ahead = (state.round, arrays)
+
     def _stored(self, state: State) -> bytes:
-        """Return what the database keeps of a state: all of it, or, of a large one, the name of the file beside it."""
-        parts = pieces(state.tree())
-        if self._files is None or sum(map(len, parts)) <= LARGE:
-            return b"".join(parts)
-        name = f"{STATE}{state.round}.safetensors"
-        write_parts(self._files.folder / name, parts, files=self._files)
-        return _BESIDE + name.encode()
+        """Return what the database keeps of a state: all of it, or, of a large one, all but the arrays in a file."""
+        (skeleton, arrays), (round, ahead) = split(state.tree()), self._ahead
+        if self._files is None or sum(array.nbytes for array in arrays.values()) <= LARGE:
+            return dump(state.tree())
+        name = _name(state.round)
+        if (round, list(map(id, ahead.values()))) != (state.round, list(map(id, arrays.values()))):
+            self._beside(state.round, arrays)
+        self._ahead = _NONE
+        return b"".join((_BESIDE, name.encode(), b"\n", json.dumps(skeleton).encode()))
+
+    def _beside(self, round: int, arrays: Mapping[str, Any]) -> None:
+        assert self._files is not None, "asked only where there is a folder"
+        write_parts(self._files.folder / _name(round), pieces(dict(arrays)), files=self._files)
 
     def _read(self, name: str) -> memoryview:
         if self._files is None or not re.fullmatch(rf"{STATE}\d+\.safetensors", name):
@@ -195,8 +211,8 @@ class Journal:
     def _tidy(self, kept: bytes) -> None:
         """Delete the states that an earlier transaction named, once another one does."""
         if self._files is not None:
-            for path in self._files.folder.glob(f"{STATE}*.safetensors"):
-                if kept != _BESIDE + path.name.encode():
+            for path in self._files.folder.glob(_name("*")):
+                if not kept.startswith(_BESIDE + path.name.encode() + b"\n"):
                     self._files.drop(path)
 
     def memory(self, member: str) -> Tree:
@@ -220,6 +236,10 @@ class Journal:
         self.engine.dispose()
         if self._files is not None:
             self._files.close()
+
+
+def _name(round: int | str) -> str:
+    return f"{STATE}{round}.safetensors"
 
 
 @contextmanager
