@@ -1,10 +1,10 @@
 """A hall without sockets: parties whose connections only keep what they are told."""
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from blake3 import blake3
 
 from fedloom.core.layout import Layout, Leaf
 from fedloom.core.metrics import Metrics
@@ -119,7 +119,7 @@ class Office:
     def offer(self, name, answers, tree, **changes):
         """Let a party answer; return the body's digest."""
         content = tree if isinstance(tree, bytes) else dump(tree)
-        digest = sha256(content).hexdigest()
+        digest = blake3(content).hexdigest()
         said = {"keys": list(answers), "digest": digest, "size": len(content), "seconds": 0.5} | changes
         seat = self.hall.seats[name]
         self.hall.hear(seat, {"kind": "offer", "run": "run", **said})

@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from .core.errors import ConfigError, FedloomError, RecordError
 from .core.words import counted
 from .record import Updates
@@ -234,7 +236,7 @@ def _body(reading: Reading, slot: Mapping[str, Any]) -> bool:
     for party in slot["parties"]:
         path = reading.folder.parent / "bodies" / Path(party).name / slot["body"]
         if path.is_file():
-            if sha256(path.read_bytes()).hexdigest() != slot["body"]:
+            if blake3().update_mmap(path).hexdigest() != slot["body"]:
                 raise RecordError(f"the update {path} is not the one that was accepted.")
             return True
     return False

@@ -4,8 +4,9 @@ import json
 import socket
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
+
+from blake3 import blake3
 
 from fedloom.core.tree import join
 from fedloom.load import Loaded, load
@@ -124,7 +125,7 @@ class Rogue:
     def answer(self, task, content, **changes):
         """Offer a body, bytes or a tree, as the answer to a task."""
         content = content if isinstance(content, bytes) else dump(content)
-        digest = sha256(content).hexdigest()
+        digest = blake3(content).hexdigest()
         offer = {"keys": [task["key"]], "digest": digest, "size": len(content), "seconds": 0.0} | changes
         self.message(kind="offer", run=self.run, **offer)
         for at in range(0, len(content), CHUNK_BYTES):

@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from ..core.errors import RunError, StorageError
@@ -40,12 +40,12 @@ def pieces(tree: Tree) -> list[bytes | memoryview]:
 
 
 def digest_of(tree: Tree) -> str:
-    """Return SHA-256 over what `dump` returns, hexadecimal: a value's name, on the wire and in a record.
+    """Return BLAKE3 over what `dump` returns, hexadecimal: a value's name, on the wire and in a record.
 
-    >>> digest_of({"round": 3}) == sha256(dump({"round": 3})).hexdigest()
+    >>> digest_of({"round": 3}) == blake3(dump({"round": 3})).hexdigest()
     True
     """
-    seen = sha256()
+    seen = blake3()
     for part in pieces(tree):
         seen.update(part)
     return seen.hexdigest()

@@ -104,7 +104,7 @@ class Record:
 
 
 def slot_leaf(slot: Mapping[str, Any]) -> bytes:
-    """Return the leaf of an update in its round's tree, over its salt, its body's SHA-256 and its dispatches.
+    """Return the leaf of an update in its round's tree, over its salt, its body's name and its dispatches.
 
     >>> slot_leaf({"salt": "00", "body": "ab", "numbers": [3, 4]}) == leaf_hash(b"00 ab 3 4")
     True

@@ -3,9 +3,9 @@
 import json
 import threading
 from contextlib import suppress
-from hashlib import sha256
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 from lines import KEYS, WAIT_S, channel, channels, lines
@@ -15,7 +15,7 @@ from fedloom.runtime.net.line import CHUNK, CHUNK_BYTES, CONTROL, ENROL, LIMITS,
 from fedloom.runtime.net.talk import SIGNATURE, Chunk, field_of, numbers_of, parsed
 
 REFUSED = "unsigned, signed by somebody else, or out of its order; it is not read"
-DIGEST = sha256(b"body").hexdigest()
+DIGEST = blake3(b"body").hexdigest()
 
 
 def frame_of(end, kind, **fields):

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
+
+from blake3 import blake3
 
 from ...core.tree import Tree
 from ...store.files import pieces
@@ -29,7 +30,7 @@ class Shelf:
         for kept, body in self._trees:
             if kept is tree:
                 return body
-        parts, seen = pieces(tree), sha256()
+        parts, seen = pieces(tree), blake3()
         for chunk in chunks(parts):
             seen.update(chunk)
         body = Body(seen.hexdigest(), sum(map(len, parts)))

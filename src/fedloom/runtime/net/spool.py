@@ -1,4 +1,4 @@
-"""Bodies in a folder, named by their SHA-256, and those that are still arriving.
+"""Bodies in a folder, named by their BLAKE3 hash, and those that are still arriving.
 
 A body that arrives is checked as it comes and can go on where the connection broke off, also in another process: a
 number behind its last byte says how many of them are here.
@@ -7,11 +7,12 @@ number behind its last byte says how many of them are here.
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
+
+from blake3 import blake3
 
 from ...core.errors import WireError
 from ...core.tree import Tree
@@ -32,6 +33,22 @@ class Body:
 
 
 @dataclass(eq=False)
+class Arriving:
+    """A body on its way: the hash of what is here, how many bytes that is, and its file, once the first are written."""
+
+    seen: Any
+    here: int
+    file: BinaryIO | None = None
+
+    def close(self) -> None:
+        """Let go of the file; it goes on in another process, or when the body is asked for again."""
+        if self.file is not None:
+            self.file.close()
+
+    __del__ = close
+
+
+@dataclass(eq=False)
 class Spool:
     """Bodies in a folder; several threads may use it.
 
@@ -42,7 +59,7 @@ class Spool:
 
     folder: Path
     most: int
-    _arriving: dict[str, Any] = field(default_factory=dict)  # digest -> (hash so far, bytes so far)
+    _arriving: dict[str, Arriving] = field(default_factory=dict)  # by digest
     _lock: Lock = field(default_factory=Lock)
     _files: Files = field(init=False)
 
@@ -52,7 +69,7 @@ class Spool:
 
     def put(self, tree: Tree) -> Body:
         """Keep a value; return its name."""
-        partial, parts, seen = self.folder / f"{token_hex(8)}.new", pieces(tree), sha256()
+        partial, parts, seen = self.folder / f"{token_hex(8)}.new", pieces(tree), blake3()
         size = sum(map(len, parts))
         self._files.make(partial, size, size)
         with partial.open("r+b") as file:
@@ -65,7 +82,7 @@ class Spool:
     def path(self, digest: str) -> Path:
         """Return where a body lies; raises `WireError` for what is no digest."""
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise WireError(f"{digest[:80]!r} is not a SHA-256 digest.")
+            raise WireError(f"{digest[:80]!r} is not a digest of 64 hexadecimal digits.")
         return self.folder / digest
 
     def has(self, body: Body) -> bool:
@@ -77,7 +94,7 @@ class Spool:
         """Is it here, and still what it is called? One that was damaged, as by a power cut, is dropped."""
         if not self.has(body):
             return False
-        seen = sha256()
+        seen = blake3()
         for _, data in self.pieces(body.digest, 0):
             seen.update(data)
         if seen.hexdigest() != body.digest:
@@ -102,7 +119,7 @@ class Spool:
         if self.has(body):
             return body.size
         with self._lock:
-            return int(self._state(body)[1])
+            return self._state(body).here
 
     def take(self, body: Body, offset: int, data: memoryview) -> bool:
         """Add a chunk; return whether the body is whole now. A chunk that is here already is passed over.
@@ -111,23 +128,22 @@ class Spool:
         nothing of it is kept.
         """
         with self._lock:
-            if self.has(body):
+            if body.digest not in self._arriving and self.has(body):
                 return False
-            seen, here = self._state(body)
+            state = self._state(body)
+            here = state.here
             if offset + len(data) <= here:
                 return False
             if offset > here or offset + len(data) > body.size:
                 raise WireError(f"expected {body.digest[:12]} from byte {here:,} on, got {offset:,}.")
-            data = data[here - offset :]
-            self._write(body, here, data)
-            seen.update(data)
-            self._arriving[body.digest] = (seen, here + len(data))
-            return here + len(data) == body.size and self._whole(body, seen)
+            self._write(body, state, data[here - offset :])
+            return state.here == body.size and self._whole(body, state)
 
     def drop(self, digest: str) -> None:
         """Forget a body, whole or in parts."""
         with self._lock:
-            self._arriving.pop(digest, None)
+            if (state := self._arriving.pop(digest, None)) is not None:
+                state.close()
             self._files.drop(self.path(digest))
             self._files.drop(self._part(digest))
 
@@ -140,36 +156,45 @@ class Spool:
     def _part(self, digest: str) -> Path:
         return self.path(digest).with_name(digest + PART)
 
-    def _write(self, body: Body, here: int, data: memoryview) -> None:
-        part, after = self._part(body.digest), (here + len(data)).to_bytes(COUNT, "big")
-        if not here:
-            self._files.make(part, body.size + COUNT, body.size)
-        with part.open("r+b") as file:
-            file.seek(here)
-            file.write(data)
-            file.seek(body.size)
-            file.write(after)  # last: whatever is counted is there
+    def _write(self, body: Body, state: Arriving, data: memoryview) -> None:
+        if state.file is None:
+            part = self._part(body.digest)
+            if not state.here:
+                self._files.make(part, body.size + COUNT, body.size)
+            state.file = part.open("r+b", buffering=0)
+        _write_at(state.file, state.here, data)
+        state.seen.update(data)
+        state.here += len(data)
+        _write_at(state.file, body.size, state.here.to_bytes(COUNT, "big"))  # last: whatever is counted is there
 
-    def _state(self, body: Body) -> Any:
+    def _state(self, body: Body) -> Arriving:
         if body.digest not in self._arriving:
-            part, seen, here = self._part(body.digest), sha256(), 0
+            part, seen, here = self._part(body.digest), blake3(), 0
             if part.exists() and part.stat().st_size == body.size + COUNT:
                 content = self._files.read(part)
                 here = int.from_bytes(content[body.size :], "big")
                 for chunk in chunks([content[:here]]):
                     seen.update(chunk)
-            self._arriving[body.digest] = (seen, here)
+            self._arriving[body.digest] = Arriving(seen, here)
         return self._arriving[body.digest]
 
-    def _whole(self, body: Body, seen: Any) -> bool:
+    def _whole(self, body: Body, state: Arriving) -> bool:
         del self._arriving[body.digest]
+        state.close()
         part = self._part(body.digest)
-        if seen.hexdigest() != body.digest:
+        if state.seen.hexdigest() != body.digest:
             part.unlink()
             raise WireError(f"what arrived as {body.digest[:12]} is something else; it is not kept.")
         os.truncate(part, body.size)
         part.replace(self.path(body.digest))
         return True
+
+
+def _write_at(file: BinaryIO, offset: int, data: bytes | memoryview) -> None:
+    """Write all of it there: a file without a buffer may take less at a time."""
+    file.seek(offset)
+    while len(data):
+        data = data[file.write(data) :]
 
 
 def chunks(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
