@@ -12,6 +12,7 @@ from sqlalchemy import event
 from apps import app
 from fedloom.core.errors import ConfigError, RunError, UnknownRun
 from fedloom.simulation import simulate
+from fedloom.store.files import write_parts
 from fedloom.store.journal import Ending, Journal, RunRow, runs_in
 from fedloom.store.runs import found_again, listed
 from fedloom.store.runs import journal as journal_of
@@ -69,6 +70,41 @@ def test_a_large_state_lies_beside_the_journal_and_old_ones_go(tmp_path, state, 
     (tmp_path / "state-3.safetensors").unlink()
     with pytest.raises(RunError, match=r"state-3\.safetensors cannot be read"):
         book.last()
+    book.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "writes"),
+    [
+        pytest.param(lambda state: state.but(epsilon=2.5), 1, id="only figures moved"),
+        pytest.param(lambda state: state.but(vector=state.vector + 1), 2, id="the model moved"),
+        pytest.param(lambda state: state.but(round=3), 2, id="another round"),
+    ],
+)
+def test_arrays_that_were_written_ahead_are_written_once_and_only_if_they_are_the_ones(
+    tmp_path, state, monkeypatch, change, writes
+):
+    monkeypatch.setattr("fedloom.store.journal.LARGE", 10)
+    written = []
+    monkeypatch.setattr(
+        "fedloom.store.journal.write_parts", lambda *a, **k: written.append(a[0]) or write_parts(*a, **k)
+    )
+    book = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path)
+    ahead = state.but(round=2)
+    book.write_ahead(ahead)
+    assert book.last() is None  # not saved yet
+    after = change(ahead)
+    book.save(after, rounds(2), {})
+    assert same_tree(book.last().tree(), after.tree())
+    assert len(written) == writes
+    assert [path.name for path in tmp_path.glob("state-*")] == [f"state-{after.round}.safetensors"]
+    book.close()
+
+
+def test_a_small_state_is_not_written_ahead(tmp_path, state):
+    book = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path)
+    book.write_ahead(state)
+    assert list(tmp_path.glob("state-*")) == []
     book.close()
 
 
