@@ -1,5 +1,6 @@
 """A recorded run: however it is interrupted, it ends with the bits that it would have had."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 import fedloom
 from apps import TOML, app, ended, trained, written
-from fedloom.core.errors import ConfigError, DigestMismatch, QuorumLost, UnknownRun
+from fedloom.core.errors import ConfigError, DigestMismatch, QuorumLost, StorageError, UnknownRun
 from fedloom.local import Scaffold
 from fedloom.recording import MODEL_FILE, Recording, begin, resume
 from fedloom.store.runs import listed
@@ -203,6 +204,38 @@ def test_a_run_that_failed_can_go_on(tmp_path):
     assert "disk full" in row.reason
     broken.clear()
     assert ended(resume(app(strategy=strategy, rounds=3), recording.folder))["sha256"] == whole["sha256"]
+
+
+def test_a_disk_that_is_full_stops_a_run_which_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    whole = trained(tmp_path / "whole", rounds=3)
+    recording = begin(app(rounds=3), tmp_path / "runs")
+    recording.save_every_s = 0.0
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(recording), monkeypatch.context() as there:
+        rounds = recording.rounds()
+        next(rounds)
+        there.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match=r"stopped after round 2, since .*No space left on device.*; mend that"):
+            next(rounds)
+    assert ended(resume(app(rounds=3), recording.folder))["sha256"] == whole["sha256"]
+
+
+def test_a_file_that_a_model_cannot_open_is_no_matter_of_the_disk(tmp_path, monkeypatch):
+    with closing(begin(app(), tmp_path / "runs")) as recording:
+
+        def rounds(*_):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "vocabulary.txt")
+            yield
+
+        monkeypatch.setattr(type(recording.simulation), "rounds", rounds)
+        with pytest.raises(FileNotFoundError, match="vocabulary"):
+            next(recording.rounds())
+    (row,) = listed(tmp_path / "runs")
+    assert row.status == "failed"
+    assert row.reason == "FileNotFoundError: [Errno 2] No such file or directory: 'vocabulary.txt'"
 
 
 def test_patience_and_best_survive_a_stop(tmp_path):

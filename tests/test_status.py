@@ -196,7 +196,7 @@ def test_the_command_shows_it(run, tmp_path, command):
 
 NOBODY = "nobody has approved this app at this site."
 REFUSAL = {"site": "client-000", "phase": "policy", "error": "PolicyError", "message": NOBODY, "trace": []}
-REFUSES = {**SITE, "refuses": NOBODY, "faults": [REFUSAL, *SITE["faults"], REFUSAL]}
+REFUSES = {**SITE, "refuses": {"client-000": NOBODY}, "faults": [REFUSAL, *SITE["faults"], REFUSAL]}
 WAITS = "1 of 2 sites are here: client-001; client-000 does not answer yet: nobody has approved this app at this site"
 
 

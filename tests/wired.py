@@ -170,7 +170,7 @@ class Federated:
 
     def __post_init__(self):
         self.home = self.folder / COORDINATOR
-        self.authority = authority(self.home)
+        self.authority = authority(self.home, relay_hosts=["relay.example"])
         if self.life_s is not None:  # shorter than `provision` allows
             settings = Settings.read(self.home / PKI)
             replace(settings, life_h=self.life_s / 3600).write(self.home / PKI)

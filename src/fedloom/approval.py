@@ -26,7 +26,7 @@ from .core.strategy import Strategy
 from .core.update import Update, weigh
 from .load import Loaded
 from .privacy import gate
-from .store.files import write_whole
+from .store.files import synced, write_whole
 from .store.runs import now
 from .trust import EPSILON, trust
 from .version import __version__
@@ -211,7 +211,7 @@ def store(home: Path, approval: Approval) -> Path:
     except OSError as error:
         raise ConfigError(f"cannot make the folder {path.parent}: {error.strerror}; choose another --home.") from error
     write_whole(path, json.dumps(asdict(approval), indent=1).encode())
-    _synced(path.parent)
+    synced(path.parent)  # a power cut cannot bring it back
     return path
 
 
@@ -273,16 +273,6 @@ def _read(path: Path) -> Approval:
     if approval.digest != path.stem:
         raise ConfigError(f"the approval {path} is of another app, {approval.digest!r:.20}; delete it.")
     return approval
-
-
-def _synced(folder: Path) -> None:
-    """Write through which files there are, so that a power cut cannot bring a revoked approval back."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _login() -> str:

@@ -80,12 +80,12 @@ class Recording:
                 if state.status == "running":
                     yield state
             self._end(self.state)
-        except (StorageError, OSError) as error:  # of this machine, and not of the run: it can go on
+        except StorageError as error:  # of this machine, and not of the run: it can go on
             reason = (
                 f"after round {self.state.round}, since {str(error).rstrip('.')}; mend that, and go on with the run"
             )
             self.state = self.state.but(status="stopped", reason=reason)
-            with suppress(StorageError, OSError):
+            with suppress(StorageError):
                 self._end(self.state)
             raise StorageError(f"stopped {reason}: nothing is lost.") from error
         except Exception as error:

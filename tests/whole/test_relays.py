@@ -1,10 +1,11 @@
 """A tree of relays has the bits of a flat federation, whatever names go up, and however often one is killed."""
 
 import random
+import shutil
 import socket
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from threading import Event, Thread
 
@@ -21,7 +22,8 @@ from fedloom.runtime.net.leases import Leases
 from fedloom.runtime.provisioning import provision
 from fedloom.serve import Serving, serve
 from fedloom.simulation import simulate
-from wired import COMMAND, free_port, slow, surroundings
+from fedloom.status import standing
+from wired import COMMAND, COORDINATOR, Federated, free_port, slow, surroundings
 
 pytestmark = pytest.mark.slow
 
@@ -208,6 +210,52 @@ def test_kill_9_of_a_relay_at_any_instant_changes_no_bit(tmp_path):
     assert len(kills) >= 3
     assert names == SITES
     assert (state.status, digest(state.vector)) == ("completed", digest(flat(loaded).vector))
+
+
+@dataclass
+class Grove(Federated):
+    """A coordinator with one site of its own, and a relay with the others, as processes."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.east, self.below = self.folder / "east", free_port()
+        provision(self.east, ["127.0.0.1"])
+        token = Authority(self.home).invite("east", "relay", hosts=["relay.example"])
+        for name in self.names[1:]:
+            self.tokens[name] = Authority(self.east).invite(name)
+            shutil.rmtree(self.folder / name / "pki")
+            self.through[name] = self.below
+        above, own = ("--server", f"localhost:{self.port}", "--token", token), f"127.0.0.1:{self.below}"
+        self.relay = ("relay", str(self.app), *above, "--as", "east", "--listen", own, "--home", str(self.east))
+
+    def _join(self, name):
+        if name == "east":
+            return self.relay
+        return (*super()._join(name), *(("--token", self.tokens[name]) if name in self.through else ()))
+
+
+def test_one_behind_a_relay_that_refuses_is_named_above_left_out_and_taken_in_once_it_may(tmp_path):
+    app = slow(tmp_path, sites=3, rounds=100_000, seconds=0.05, kind="Sgd", recipe="fedavg", changes="local=Slow()")
+    late, why = SITES[2], "nobody has approved this app at this site"
+    with Grove(tmp_path, app, tuple(SITES[:3]), ("--least", "2", "--start", "15")) as there:
+        (tmp_path / late / "policy.toml").write_text('approval = "required"\n')
+        there.start(COORDINATOR).until_said(COORDINATOR, "listening")
+        there.start("east").until_said("east", "listening")
+        there.start(*there.names).until_said(COORDINATOR, f"{late} does not answer yet: {why}")
+        assert f'"site": "east", "party": "{late}", "error": "PolicyRefused"' in there.said(COORDINATOR)
+        assert f'"site": "{late}", "party": "{late}", "error": "PolicyRefused"' in there.said("east")
+        assert "takes part as soon as it may" in there.said(late)
+        there.until(lambda: there.rounds() > 1)  # without it, and the relay's other one takes part
+        assert {event["counted"] for event in there.events()} == {2}
+        there.until(lambda: why in str(standing(there.home).sites()))
+        words = [*COMMAND, "status", "--home", str(there.home)]
+        shown = " ".join(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+        assert "1 of 2 refuse" in shown
+        assert f"{late} takes no part yet: {why}" in shown
+        assert shown.count(why) == 1
+        subprocess.run([*COMMAND, "approve", str(app), "--home", str(tmp_path / late), "--yes"], check=True)
+        there.until(lambda: any(event["counted"] == 3 for event in there.events()))
+        assert all(process.poll() is None for process in there.processes.values())
 
 
 def test_names_that_stay_here_and_weights_by_name_do_not_fit(tmp_path):

@@ -27,8 +27,7 @@ def approve(there, name):
 
 def refusal(there, name):
     """Return why a site takes no part, as the status has it; nothing where it is not there yet."""
-    said = [site["refuses"] or "" for site in standing(there.home).sites() if site["name"] == name]
-    return said[0] if said else ""
+    return "".join(site["refuses"].get(name, "") for site in standing(there.home).sites())
 
 
 def test_who_has_not_approved_is_named_awaited_and_taken_in_once_it_has(tmp_path):

@@ -73,7 +73,7 @@ def view(seen: "Standing", now: datetime) -> Group:
         parts.append(_sites(seen, sites, now))
     parts += [Text(awaiting(one, now)) for one in seen.awaited()]
     begun = seen.serving and seen.status != "waiting"  # before that, the reason why it waits names them
-    parts += [Text(refusing(site), style="yellow") for site in sites if begun and site.get("refuses")]
+    parts += [Text(line, style="yellow") for site in sites if begun for line in refusing(site)]
     parts += [Text(cut(site), style="red") for site in sites if seen.serving and site.get("cut")]
     parts += [Text(line, style="red") for site in sites for line in _faults(site)]
     return Group(*parts)
@@ -118,8 +118,12 @@ def _sites(seen: "Standing", sites: list[dict[str, Any]], now: datetime) -> Tabl
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     measured = {name for site in sites for member in site["metrics"].values() for name in member}
     names = [name for name in ("loss", *_TOLD) if name in measured][:2]
+    if any(len(site["metrics"]) > 1 for site in sites):
+        names = names[-1:]  # what is told from lowest to highest takes the room of two
     for name in ("site", "rows", "is", "silent", "received", "sent", "last took", *map(called, names)):
-        table.add_column(name, justify="left" if name in ("site", "is") else "right", no_wrap=name != "site")
+        table.add_column(
+            name, justify="left" if name in ("site", "is") else "right", no_wrap=name != "site", min_width=4
+        )
     for site in sites:
         cells = [site["name"], f"{site['examples']:,}", _is(seen, site), _ago(site["seen"], now)]
         cells += [megabytes(site["bytes_in"]), megabytes(site["bytes_out"])]
@@ -143,8 +147,8 @@ def _figure(site: dict[str, Any], name: str) -> str:
 def _is(seen: "Standing", site: dict[str, Any]) -> str:
     if site["left"] or seen.ended:
         return "has left" if site["left"] else NOTHING
-    if site["connected"] and site.get("refuses"):
-        return "refuses"
+    if site["connected"] and (refuses := site.get("refuses")):
+        return "refuses" if len(refuses) == len(site["members"]) else f"{len(refuses)} of {len(site['members'])} refuse"
     return "connected" if site["connected"] else "away"
 
 
@@ -158,13 +162,13 @@ def awaiting(one: dict[str, Any], now: datetime) -> str:
     return plain(f"awaiting {one['party']}: {one['task']} {one['number']}, {asked}; {why}; {until}")
 
 
-def refusing(site: dict[str, Any]) -> str:
-    """Return in a sentence why a site takes no part yet.
+def refusing(site: dict[str, Any]) -> list[str]:
+    """Return in sentences why a site, or who is behind a relay, takes no part yet.
 
-    >>> refusing({"name": "north", "refuses": "nobody has approved this app"})
-    'north takes no part yet: nobody has approved this app'
+    >>> refusing({"name": "north", "refuses": {"north": "nobody has approved this app"}})
+    ['north takes no part yet: nobody has approved this app']
     """
-    return plain(f"{site['name']} takes no part yet: {site['refuses']}")
+    return [plain(f"{member} takes no part yet: {why}") for member, why in (site.get("refuses") or {}).items()]
 
 
 def cut(site: dict[str, Any]) -> str:
@@ -187,7 +191,7 @@ def _faults(site: dict[str, Any]) -> list[str]:
 
     What it refuses now is said where it is said why nobody waits for it.
     """
-    faults = [fault for fault in site["faults"] if fault["message"] not in (site.get("refuses") or "")]
+    faults = [fault for fault in site["faults"] if fault["message"] not in (site.get("refuses") or {}).values()]
     return list(dict.fromkeys(map(_fault, faults)))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..core.errors import RecordError, RunError, StorageError
+from .files import synced
 
 VERSION, PATIENCE_S = 1, 30.0
 Entry = dict[str, Any]
@@ -88,7 +89,7 @@ class Chain:
         """Write the first line of a new chain; nothing happens to one that was begun."""
         if not self._heads:
             self.append({"chain": self.name, "version": VERSION, **about})
-            _synced(self.path.parent)
+            synced(self.path.parent)
 
     def append(self, entry: Mapping[str, Any]) -> Mark:
         """Write an entry behind all others, on the disk when this returns; the file must be `held`.
@@ -168,13 +169,3 @@ def _behind(path: Path, end: int) -> bytes | None:
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
-
-
-def _synced(folder: Path) -> None:
-    """Write through that the file is there."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

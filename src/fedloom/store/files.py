@@ -121,19 +121,29 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview], mode: int = 0o6
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _named_for_good(path.parent)
+        synced(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _named_for_good(folder: Path) -> None:
-    """Wait until the names in a folder would outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def append(path: Path, text: str) -> None:
+    """Write a text behind what a file holds; raises `StorageError`."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def synced(folder: Path) -> None:
+    """Wait until a power cut would change nothing of which files are in a folder."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import RecordError
 from .chain import Chain, Entry, canonical
 from .checkpoint import Checkpoint, Key, Sign
-from .files import read_json, write_json, write_whole
+from .files import append, read_json, write_json, write_whole
 from .merkle import Tree, leaf_hash
 
 FOLDER, ENTRIES, NOTE, HISTORY, KEYS, OPENINGS = (
@@ -82,8 +82,7 @@ class Record:
         """Sign what is there now; the note before it goes to the history."""
         if self.note is not None:
             lines = json.dumps({"note": self.note.text()}) + "\n"
-            with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
-                file.write(lines)
+            append(self.folder / HISTORY, lines)
         self.note = Checkpoint(self.key.name, self.tree.size, self.tree.root()).signed(self.key, self.sign)
         self.save()
         return self.note
@@ -99,8 +98,7 @@ class Record:
 
     def open(self, openings: Sequence[Mapping[str, Any]]) -> None:
         """Write down what hashes in entries are of; only this side has it."""
-        with (self.folder / OPENINGS).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(each) + "\n" for each in openings)
+        append(self.folder / OPENINGS, "".join(json.dumps(each) + "\n" for each in openings))
 
 
 def slot_leaf(slot: Mapping[str, Any]) -> bytes:

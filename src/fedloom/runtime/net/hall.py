@@ -302,7 +302,8 @@ class Hall:
         if isinstance(reply.body, Fault):
             seat.faults.append(reply.body)
             seat.failed[reply.body.error] += 1
-            log.warning("fault", extra={"site": seat.name, "error": reply.body.error, "said": reply.body.message})
+            of = {"site": seat.name, "party": ", ".join(reply.parties)}  # behind a relay there are several
+            log.warning("fault", extra=of | {"error": reply.body.error, "said": reply.body.message})
         if isinstance(givens[0].task.body, Measure | Prepare):
             self._heard_before_training(seat, reply)
         if givens[0].ask in self._ready:

@@ -91,7 +91,7 @@ def _site(seat: Seat, clock: _Clock) -> dict[str, Any]:
         "examples": sum(member.examples for member in seat.members),
         "connected": seat.away is None,
         "left": seat.left,
-        "refuses": "; ".join(fault.message for fault in seat.refused.values()) or None,
+        "refuses": {member: fault.message for member, fault in seat.refused.items()},
         "cut": seat.cut or None,
         "away_since": None if seat.away is None else clock.at(seat.away),
         "seen": clock.at(seat.seen) if seat.seen else None,
