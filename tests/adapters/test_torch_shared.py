@@ -65,9 +65,10 @@ def shared(monkeypatch, always):
     seed=st.integers(0, 1000),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     size=st.sampled_from([None, 1, 2, 4]),
-    length=st.sampled_from([{"epochs": 1}, {"epochs": 3}, {"steps": 5}]),
+    length=st.sampled_from([{"epochs": 1}, {"epochs": 3}, {"steps": 1}, {"steps": 5}]),
+    apart=st.booleans(),
 )
-def test_moves_as_plain_sgd_does(shape, loss, seed, sizes, size, length):
+def test_moves_as_plain_sgd_does(shape, loss, seed, sizes, size, length, apart):
     make, rng = SHAPES[shape], np.random.default_rng(seed)
     model = torch_model(lambda: make().double(), loss)
     sgd = Sgd(batch_size=size, optimizer=Step(0.3), **length)
@@ -75,6 +76,7 @@ def test_moves_as_plain_sgd_does(shape, loss, seed, sizes, size, length):
     start = rng.normal(size=model.layout.size)
     with pytest.MonkeyPatch.context() as patch:
         shared(patch, True)
+        patch.setattr("fedloom.adapters.torch_stacked.APART", 1 if apart else 1 << 30)
         works = sgd.train_many(model.stack(), model.layout, start, data, [None] * len(data), round=1, streams=streams)
     for k, one in enumerate(data):
         moved, lost = literally(make, loss, start, one, sgd, streams[k])
@@ -113,7 +115,10 @@ def test_padding_moves_nothing():
 
     def moved(rows, weights):
         class Steps:
-            clients, size, wanted = 1, rows, 1
+            clients, size, wanted, data = 1, rows, 1, [Examples(inputs[0], targets[0])]
+
+            def whole(self):
+                return None
 
             def passes(self):
                 yield Batch(inputs[:, :rows], targets[:, :rows], np.array([weights], np.float32))
@@ -121,6 +126,45 @@ def test_padding_moves_nothing():
         return stack.read(stack.descend(start, Steps(), 0.1)[0])
 
     np.testing.assert_allclose(moved(4, [1, 1, 1, 0]), moved(3, [1, 1, 1]), atol=1e-15)
+
+
+def whole(inputs, dtype=torch.float32):
+    """Return a stack and how far clients with these inputs have moved in one step on all of them."""
+    flat = int(np.prod(inputs[0].shape[1:]))
+    model = torch_model(lambda: nn.Sequential(nn.Flatten(), nn.Linear(flat, 3)).to(dtype))
+    data = [Examples(own, np.arange(len(own)) % 3) for own in inputs]
+    start = np.linspace(-1, 1, model.layout.size).astype(model.layout.dtype)
+    given = {"round": 1, "streams": [stream(0, k) for k in range(len(data))]}
+    sgd, stack = Sgd(batch_size=None, optimizer=Step(0.1)), model.stack()
+    return model, stack, sgd.train_many(stack, model.layout, start, data, [None] * len(data), **given).deltas
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["read-only", "and in another order in memory"])
+def test_large_inputs_of_one_step_stay_where_they_are(monkeypatch, recwarn, turned):
+    """Copied or not, clients move the same to rounding; nobody is told about memory that nobody writes to."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.random((28, 28, n)).T if turned else rng.random((n, 28, 28)) for n in (60, 55, 58)]
+    for own in inputs:
+        own.flags.writeable = False
+    _, stack, apart = whole(inputs, torch.float64)
+    assert isinstance(apart.groups[0][1][0], torch_shared.Apart)
+    monkeypatch.setattr("fedloom.adapters.torch_stacked.APART", 1 << 30)
+    _, _, copied = whole(inputs, torch.float64)
+    assert not isinstance(copied.groups[0][1][0], torch_shared.Apart)
+    np.testing.assert_allclose(stack.read(apart), stack.read(copied), atol=1e-12)
+    weights = torch.tensor([0.5, 1.0, 0.25], dtype=torch.float64)
+    np.testing.assert_allclose(apart.summed(weights), copied.summed(weights), atol=1e-12)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("value", [1e6, math.nan])
+def test_large_inputs_that_stay_where_they_are_are_judged_too(value):
+    inputs = [np.full((60, 784), 0.1, np.float32) for _ in range(2)]
+    inputs[1][7, 3] = value
+    model, stack, moved = whole(inputs)
+    assert isinstance(moved.groups[0][1][0], torch_shared.Apart)
+    with pytest.raises(UpdateError, match="lower the learning rate"):
+        stack.weigh(moved, model.layout.weighted(cohort=8), [1.0, 1.0])
 
 
 def trained(sizes, *, rate, dtype=np.float64):

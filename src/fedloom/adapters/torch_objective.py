@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -79,6 +83,22 @@ def as_tensor(array: Any) -> Tensor:
         return array
     shared = array.flags.writeable and array.flags.c_contiguous
     return torch.from_numpy(array if shared else array.copy())
+
+
+def unwritten(array: NDArray[Any]) -> Tensor:
+    """Return a tensor that shares memory with NumPy also where that is read-only: nobody may write into it."""
+    _told()
+    return torch.from_numpy(array)
+
+
+@cache
+def _told() -> None:
+    """Hear the warning that a tensor of read-only memory can be written to; torch gives it once in a process."""
+    nothing = np.empty(0)
+    nothing.flags.writeable = False
+    with catch_warnings():
+        simplefilter("ignore")
+        torch.from_numpy(nothing)
 
 
 def inputs_like(inputs: Any, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ moved need not be written out to be added: Σ_k w_k·δ_k is one product over th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from .torch_direct import Dense, activate, losses, slope_below
 from .torch_objective import Objective
 
 NARROW = 16  # outputs
+
+Own = tuple[Sequence[Tensor], Sequence[float]]  # by client: inputs (n, d), and the largest magnitude among them
 
 
 def worth(layers: Sequence[Dense], rows: int, size: int) -> bool:
@@ -86,22 +88,33 @@ class Seen:
     def move(self, deltas: Tensor) -> None:
         """Write how far the layer's parameters have moved into the rows of `deltas` (K, P)."""
         out = deltas[:, self.layer.weight].view(len(deltas), self.layer.outputs, self.layer.inputs)
-        torch.bmm(self.slopes.transpose(1, 2), self.rows, out=out).mul_(-self.rate)
+        self._products(out)
+        out.mul_(-self.rate)
         if self.layer.bias:
             torch.sum(self.slopes, 1, out=deltas[:, self.layer.bias]).mul_(-self.rate)
 
     def add(self, weights: Tensor, total: Tensor) -> None:
         """Add Σ_k w_k·δ_k of the layer's parameters to `total` (P,), given w (K,); the slopes are used up."""
-        slopes = self.slopes.mul_(-self.rate * weights[:, None, None]).view(-1, self.layer.outputs)
-        part = total[self.layer.weight].view(self.layer.outputs, self.layer.inputs)
-        part.addmm_(slopes.t(), self.rows.reshape(-1, self.layer.inputs))
+        self.slopes.mul_(-self.rate * weights[:, None, None])
+        self._sum(total[self.layer.weight].view(self.layer.outputs, self.layer.inputs))
         if self.layer.bias:
-            total[self.layer.bias] += slopes.sum(0)
+            total[self.layer.bias] += self.slopes.sum((0, 1))
 
     def reach(self) -> Tensor:
         """Return what no value of a client's δ exceeds (K,): Σ_s max|η·d_s| · max(|h|, 1); NaN if one is NaN."""
-        largest = _largest(self.rows.flatten(1)).clamp_(min=1)
-        return _largest(self.slopes).sum(1) * largest * abs(self.rate)
+        return _largest(self.slopes).sum(1) * self._height().clamp(min=1) * abs(self.rate)
+
+    def _products(self, out: Tensor) -> None:
+        """Write Σ_s d_s h_sᵀ by client (K, o, d)."""
+        torch.bmm(self.slopes.transpose(1, 2), self.rows, out=out)
+
+    def _sum(self, out: Tensor) -> None:
+        """Add Σ_s d_s h_sᵀ over all clients to `out` (o, d)."""
+        out.addmm_(self.slopes.view(-1, self.layer.outputs).t(), self.rows.reshape(-1, self.layer.inputs))
+
+    def _height(self) -> Tensor:
+        """Return max|h| by client (K,); NaN if there is one."""
+        return _largest(self.rows.flatten(1))
 
     def _shared(self, rows: Tensor) -> Tensor:
         """Return h·Wᵀ + b (K, B, o). Few outputs come transposed out of the product: libraries are twice as quick."""
@@ -120,6 +133,39 @@ class Seen:
 def _largest(values: Tensor) -> Tensor:
     """Return the largest magnitude along the last axis; NaN if there is one."""
     return torch.maximum(values.amax(-1), values.amin(-1).neg_())
+
+
+@dataclass(frozen=True, eq=False)
+class Apart(Seen):
+    """A first layer that sees all rows of a client in one step: they are read where they lie, and never copied.
+
+    For layers with few outputs, whose time is that of reading the rows. `rows` holds none, and `ahead` is known.
+
+    Args:
+        own: h_s (T or less, d) by client; slopes beyond are zero.
+        heights: max|h| (K,).
+    """
+
+    own: Sequence[Tensor] = ()
+    heights: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def known(self, steps: bool) -> Seen:
+        """Return the same with h·Wᵀ + b of all rows."""
+        found = self.slopes.new_zeros(len(self.own), self.layer.outputs, self.slopes.shape[1])
+        for out, rows in zip(found, self.own, strict=True):
+            torch.mm(self.weight, rows.t(), out=out[:, : rows.shape[0]])
+        return replace(self, ahead=found.transpose(1, 2).add_(self.bias))
+
+    def _products(self, out: Tensor) -> None:
+        for one, slopes, rows in zip(out, self.slopes, self.own, strict=True):
+            torch.mm(slopes[: rows.shape[0]].t(), rows, out=one)
+
+    def _sum(self, out: Tensor) -> None:
+        for slopes, rows in zip(self.slopes, self.own, strict=True):
+            out.addmm_(slopes[: rows.shape[0]].t(), rows)
+
+    def _height(self) -> Tensor:
+        return self.heights
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +218,7 @@ def descend(
     layers: Sequence[Dense],
     objective: Objective,
     start: Tensor,
-    data: tuple[Tensor, Tensor, Tensor],
+    data: tuple[Tensor | Own, Tensor, Tensor],
     *,
     size: int,
     rate: float,
@@ -182,12 +228,13 @@ def descend(
     Args:
         layers: of the chain; objective: a named loss.
         start: the vector that all begin from, (P,).
-        data: inputs (K, T, d), targets (K, T, …) and weights (K, T), in the order of the steps.
+        data: inputs (K, T, d), targets (K, T, …) and weights (K, T), in the order of the steps; or, for one step,
+            every client's own inputs and the largest magnitude among them.
         size: rows of a step; rate: η.
     """
     inputs, targets, weights = data
-    clients, rows = inputs.shape[:2]
-    seen = _laid_out(layers, start, inputs, rate, several=rows > size)
+    clients, rows = weights.shape
+    seen = _laid_out(layers, start, inputs, weights.shape, rate, several=rows > size)
     lost = start.new_zeros(clients, dtype=torch.float64)
     for at in range(0, rows, size):
         now = slice(at, at + size)
@@ -205,13 +252,20 @@ def descend(
     return Moved([(range(clients), seen)], clients, len(start), start[:0]), lost
 
 
-def _laid_out(layers: Sequence[Dense], start: Tensor, inputs: Tensor, rate: float, *, several: bool) -> list[Seen]:
-    """Return room for what goes through every layer."""
-    clients, rows = inputs.shape[:2]
+def _laid_out(
+    layers: Sequence[Dense], start: Tensor, inputs: Tensor | Own, shape: Sequence[int], rate: float, *, several: bool
+) -> list[Seen]:
+    """Return room for what goes through every layer; `shape` is (K, T)."""
     seen: list[Seen] = []
     for layer in layers:
         weight = start[layer.weight].view(layer.outputs, layer.inputs)
         bias = start[layer.bias] if layer.bias else start.new_zeros(1)
-        into = start.new_empty(clients, rows, layer.inputs) if seen else inputs
-        seen.append(Seen(layer, weight, bias, into, start.new_empty(clients, rows, layer.outputs), rate))
+        slopes = start.new_empty(*shape, layer.outputs)
+        if seen:
+            seen.append(Seen(layer, weight, bias, start.new_empty(*shape, layer.inputs), slopes, rate))
+        elif isinstance(inputs, Tensor):
+            seen.append(Seen(layer, weight, bias, inputs, slopes, rate))
+        else:
+            own, heights = inputs
+            seen.append(Apart(layer, weight, bias, start[:0], slopes, rate, own=own, heights=start.new_tensor(heights)))
     return [seen[0].known(several), *seen[1:]]

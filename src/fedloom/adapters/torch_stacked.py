@@ -19,11 +19,12 @@ from ..core.layout import Layout
 from ..core.model import Batch, Gradient, Steps
 from ..core.update import Update, weigh_many
 from .torch_direct import Dense, Take, backward, check, forward, losses, step, store
-from .torch_objective import Objective, as_tensor, inputs_like, seeded, single
-from .torch_shared import Moved, descend, worth
+from .torch_objective import Objective, as_tensor, inputs_like, seeded, single, unwritten
+from .torch_shared import NARROW, Moved, Own, descend, worth
 from .torch_summed import joined, sum_moved
 
 RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+APART = 1 << 15  # bytes of a client's inputs: to copy less costs less than to call a library for each client
 _RUNNING = (nn.modules.batchnorm._NormBase,)
 
 
@@ -140,9 +141,8 @@ class TorchStack:
     def taken(self, start: Any, steps: Steps, rate: float) -> tuple[Tensor | Moved, Any]:
         """Return the same, where x lives."""
         if np.ndim(start) == 1 and self.layers and worth(self.layers, steps.wanted * steps.size, steps.size):
-            inputs, targets, weights = self._rows(steps)
-            if self.flattens or inputs.ndim == 3:
-                data = inputs.flatten(2), targets, weights
+            data = self._apart(steps) or self._rows(steps)
+            if data is not None:
                 with torch.no_grad():
                     return descend(
                         self.layers, self.objective, self.load(start, 1)[0], data, size=steps.size, rate=rate
@@ -160,8 +160,27 @@ class TorchStack:
         x.sub_(found.vector, alpha=rate)
         return found.loss
 
-    def _rows(self, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs, targets and weights of all steps, one after the other: (K, steps·size, …)."""
+    def _apart(self, steps: Steps) -> tuple[Own, Tensor, Tensor] | None:
+        """Return what `_rows` does without copying large inputs, if it is all in one step of few outputs; else None."""
+        first, whole = steps.data[0].inputs, steps.whole()
+        if (
+            whole is None
+            or self.layers[0].outputs >= NARROW
+            or first.nbytes < APART
+            or first.dtype != self.layout.dtype
+        ):
+            return None
+        if not (self.flattens or first.ndim == 2):
+            return None
+        own = [unwritten(np.reshape(one.inputs, (one.size, -1))) for one in steps.data]
+        targets = self.objective.targets(whole.targets, self.like)
+        return (own, [one.largest for one in steps.data]), targets, as_tensor(whole.weights).to(self.like.dtype)
+
+    def _rows(self, steps: Steps) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return inputs, targets and weights of all steps, one after the other: (K, steps·size, …), inputs flat.
+
+        None if the module takes inputs as they are, and they are not flat.
+        """
         rows, found = steps.wanted * steps.size, list[tuple[Tensor, Tensor, Tensor]]()
         for passed in steps.passes():
             parts = inputs, targets, weights = self.tensors(self.like, passed)
@@ -170,7 +189,9 @@ class TorchStack:
         inputs, targets, weights = (
             found[0] if len(found) == 1 else (torch.cat(part, 1) for part in zip(*found, strict=True))
         )
-        return inputs[:, :rows], targets[:, :rows], weights[:, :rows]
+        if not (self.flattens or inputs.ndim == 3):
+            return None
+        return inputs[:, :rows].flatten(2), targets[:, :rows], weights[:, :rows]
 
     def clipped(self, x: Tensor, batch: Batch, clip: float, seed: int) -> Tensor:
         """Return Σ weight·g·min(1, clip/‖g‖) (K, P) over single examples' gradients."""

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
+
+import numpy as np
 
 from .layout import Array
 from .update import Update
@@ -28,6 +31,16 @@ class Examples:
     def size(self) -> int:
         """Number of examples."""
         return len(self.targets)
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest magnitude of an input; NaN if there is one, and 0 without any. Looked for once.
+
+        >>> import numpy as np
+        >>> Examples(np.array([[1.0], [-3.0]]), np.zeros(2)).largest
+        3.0
+        """
+        return float(max(np.max(self.inputs, initial=0), -np.min(self.inputs, initial=0)))
 
     def take(self, rows: Any) -> "Examples":
         """Return those rows."""

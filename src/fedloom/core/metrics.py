@@ -63,7 +63,11 @@ _PARTS = {"examples", "positives", "negatives", "squared_error", "target", "targ
 
 def total(parts: Iterable[Metrics]) -> Metrics:
     """Return the sum of all parts; of none, the empty metrics."""
-    return sum(parts, Metrics({"examples": 0}))
+    sums: dict[str, Any] = {"examples": 0}
+    for part in parts:
+        for name, value in part.sums.items():
+            sums[name] = sums.get(name, 0) + value
+    return Metrics(sums)
 
 
 def histogram(scores: NDArray[Any]) -> NDArray[np.int64]:

@@ -47,6 +47,11 @@ class Steps(Protocol):
     clients: int
     size: int  # examples of one client in a step
     wanted: int  # steps in all
+    data: Sequence[Examples]  # of the clients
+
+    def whole(self) -> Batch | None:
+        """Return the only step, if it takes all of `data`, without its inputs: they lie there, not padded."""
+        ...
 
     def passes(self) -> Iterator[Batch]:
         """Yield every pass at once, its steps one after the other: `(K, steps·size, …)`; valid until the next."""

@@ -13,6 +13,7 @@ from . import reused
 Tree = Any  # None, bool, int, float, str, ndarray, or list, tuple and dict[str, …] of such
 
 _MARKS = ("$array", "$tuple")
+_PLAIN = frozenset({type(None), bool, int, float, str})  # most of what long lists hold: it is as it is
 
 
 def split(tree: Tree) -> tuple[Any, dict[str, np.ndarray[Any, Any]]]:
@@ -41,7 +42,7 @@ def _taken_apart(value: Tree, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
         case tuple():
             return {"$tuple": [_taken_apart(item, arrays) for item in value]}
         case list():
-            return [_taken_apart(item, arrays) for item in value]
+            return [item if type(item) in _PLAIN else _taken_apart(item, arrays) for item in value]
         case dict() if all(isinstance(key, str) and key not in _MARKS for key in value):
             return {key: _taken_apart(item, arrays) for key, item in value.items()}
     raise TypeError(f"cannot store a {type(value).__name__}; use dicts, lists, tuples, arrays, numbers or strings")
@@ -57,7 +58,7 @@ def join(skeleton: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
         case dict():
             return {key: join(item, arrays) for key, item in skeleton.items()}
         case list():
-            return [join(item, arrays) for item in skeleton]
+            return [item if type(item) in _PLAIN else join(item, arrays) for item in skeleton]
     return skeleton
 
 

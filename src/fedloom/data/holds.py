@@ -66,7 +66,8 @@ def roster(held: Mapping[str, SiteRows], fraction: float) -> Roster:
         return Roster(
             split.names, lambda name: split.size(name) - _number_held(split.size(name), fraction), split.largest
         )
-    return Roster(tuple(held), lambda name: held[name].train_size, max(own.train_size for own in held.values()))
+    sizes = {name: own.train_size for name, own in held.items()}
+    return Roster(tuple(sizes), sizes.__getitem__, max(sizes.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,17 @@ Parties = Mapping[str, Trainer]
 def request(tasks: Sequence[Task], parties: Parties) -> Tree:
     """Return what a worker needs besides the vector: who does what, and what each of them remembers."""
     body = tasks[0].body
-    asked = {"tasks": [[task.number, task.party] for task in tasks], "merge": tasks[0].merge}
-    memories = [parties[task.party].memory for task in tasks]
+    asked = {
+        "numbers": [task.number for task in tasks],
+        "parties": [task.party for task in tasks],
+        "memories": [parties[task.party].memory for task in tasks],
+        "merge": tasks[0].merge,
+    }
     if isinstance(body, Train):
         said = {name: getattr(body, name) for name in ("round", "layout", "cap", "public", "cohort")}
-        return {**asked, "memories": memories, "train": said}
+        return {**asked, "train": said}
     assert isinstance(body, Evaluate), "chunks train or evaluate"
-    return {**asked, "memories": memories, "evaluate": {"figure": body.figure, "resamples": body.resamples}}
+    return {**asked, "evaluate": {"figure": body.figure, "resamples": body.resamples}}
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ def work(
     "rows"; and the memories that wait to be settled, by number.
     """
     body = Train(start=start, **asked["train"]) if "train" in asked else Evaluate(start, **asked["evaluate"])
-    chosen = [parties[name] for _, name in asked["tasks"]]
-    tasks = [Task(number, name, body, asked["merge"]) for number, name in asked["tasks"]]
+    chosen = [parties[name] for name in asked["parties"]]
+    tasks = [Task(number, name, body, asked["merge"]) for number, name in _pairs(asked)]
     for party, memory in zip(chosen, asked["memories"], strict=True):
         party.memories = {} if memory is None else {party.name: memory}
     merged: Tree = {"numbers": [], "parties": [], "metrics": [], "seconds": 0.0}
@@ -67,7 +71,7 @@ def work(
         else:
             rows.append(_row(reply))
     waiting = {
-        str(n): party.pending.pop(n) for (n, _), party in zip(asked["tasks"], chosen, strict=True) if n in party.pending
+        str(n): party.pending.pop(n) for n, party in zip(asked["numbers"], chosen, strict=True) if n in party.pending
     }
     kept = {number: memory for number, memory in waiting.items() if holds_something(memory)}
     return {"merged": merged, "rows": rows, "memories": kept}
@@ -114,7 +118,7 @@ def replies(
 
     A partial sum lies in `out` and is only valid until the worker's next chunk.
     """
-    names = dict(asked["tasks"])
+    names = dict(_pairs(asked))
     for number, memory in done["memories"].items():
         parties[names[int(number)]].pending[int(number)] = memory
     for row in done["rows"]:
@@ -138,12 +142,16 @@ def _body(row: Tree, evaluated: bool, totals: Layout, payload: Layout) -> ReplyB
 
 def singly(asked: Tree) -> list[Tree]:
     """Return the chunk's tasks as chunks of one task each."""
-    pairs = zip(asked["tasks"], asked["memories"], strict=True)
-    return [{**asked, "tasks": [task], "memories": [memory]} for task, memory in pairs]
+    each = zip(_pairs(asked), asked["memories"], strict=True)
+    return [{**asked, "numbers": [number], "parties": [name], "memories": [own]} for (number, name), own in each]
+
+
+def _pairs(asked: Tree) -> Iterator[tuple[int, str]]:
+    return zip(asked["numbers"], asked["parties"], strict=True)
 
 
 def lost(asked: Tree, why: str) -> Iterator[Reply]:
     """Yield a fault for every task of a chunk whose worker died twice."""
     phase = "train" if "train" in asked else "evaluate"
-    for number, name in asked["tasks"]:
+    for number, name in _pairs(asked):
         yield Reply((number,), (name,), Fault(name, phase, "WorkerDied", why))

@@ -10,9 +10,10 @@ from ..core.model import Stack
 from ..core.parts import Work, Works
 from ..core.rng import stream
 from ..core.task import Evaluate, Evaluated, Reply, Task, Train, Trained
+from ..core.tree import Tree
 from .trainer import Trainer, fault
 
-Ready = tuple[Trainer, Task, Examples]
+Ready = tuple[Trainer, Task, Examples, Tree]  # the last is what the party remembers
 
 
 def own(party: Trainer) -> Examples:
@@ -50,8 +51,7 @@ def train_together(
     for party, task in zip(parties, tasks, strict=True):
         try:
             party.agreed(body)
-            party.remembered()
-            ready.append((party, task, rows(party)))
+            ready.append((party, task, rows(party), party.remembered()))
         except Exception as error:  # noqa: BLE001 (a failing party is a value)
             yield Reply((task.number,), (party.name,), fault(party.name, task, error))
     if not ready:
@@ -65,16 +65,16 @@ def train_together(
         if len(ready) == 1:
             yield Reply((ready[0][1].number,), (ready[0][0].name,), fault(ready[0][0].name, ready[0][1], error))
             return
-        for party, task, _ in ready:
+        for party, task, *_ in ready:
             yield from train_together([party], [task], body, stack, rows=rows, ends=ends)
         return
     seconds = perf_counter() - began
     if merged is not None:
-        numbers, names = tuple(task.number for _, task, _ in ready), tuple(party.name for party, _, _ in ready)
+        numbers, names = tuple(task.number for _, task, *_ in ready), tuple(party.name for party, *_ in ready)
         yield Reply(numbers, names, merged, seconds)
         return
     deltas = stack.read(works.deltas)
-    for i, (party, task, _) in enumerate(ready):
+    for i, (party, task, *_) in enumerate(ready):
         work = Work(deltas[i], works.examples[i], works.metrics[i], works.memories[i])
         try:
             answer = party.concluded(task, body, work, stream(party.seed, task.number))
@@ -118,15 +118,15 @@ def _works(ready: Sequence[Ready], body: Train, stack: Stack) -> Works:
         stack,
         first.model.layout,
         body.start[: first.layouts[0].size],
-        [examples for _, _, examples in ready],
-        [party.remembered()["local"] for party, _, _ in ready],
+        [examples for _, _, examples, _ in ready],
+        [memory["local"] for *_, memory in ready],
         round=body.round,
-        streams=[stream(party.seed, task.number).child("local") for party, task, _ in ready],
+        streams=[stream(party.seed, task.number).child("local") for party, task, *_ in ready],
     )
 
 
 def _merges(ready: Sequence[Ready]) -> bool:
-    party, task, _ = ready[0]
+    party, task, *_ = ready[0]
     return task.merge and not party.strategy.stages and not party.strategy.gather.hides
 
 
@@ -136,12 +136,12 @@ def _merged(ready: Sequence[Ready], works: Works, body: Train, stack: Stack) -> 
     counted = first.strategy.weights.weigh
     if not all(works.examples):
         return None
-    weights = [counted(party.name, n, body.cap) for (party, _, _), n in zip(ready, works.examples, strict=True)]
+    weights = [counted(party.name, n, body.cap) for (party, *_), n in zip(ready, works.examples, strict=True)]
     try:
         update = stack.weigh(works.deltas, first.agreed(body).total, weights)
     except UpdateError:
         return None
-    for (party, task, _), memory in zip(ready, works.memories, strict=True):
+    for (party, task, _, before), memory in zip(ready, works.memories, strict=True):
         if memory is not None:
-            party.pending[task.number] = {**party.remembered(), "local": memory}
+            party.pending[task.number] = {**before, "local": memory}
     return Trained(update, total(works.metrics))

@@ -87,6 +87,8 @@ class Trainer:
 
     def settle(self, numbers: Collection[int]) -> None:
         """Take over the memory of counted dispatches and forget the others'."""
+        if not self.pending:
+            return
         counted = [number for number in self.pending if number in numbers]
         if counted:
             moved = self.pending[max(counted)]  # asked twice in a cohort, the later dispatch decides

@@ -127,5 +127,5 @@ def _tasks(
         last = state.dispatched + members
     body = Train(state.round + 1, state.vector, terms.total.digest, terms.cap, publics(strategy, state), asked)
     numbered = zip(numbers, cohort, strict=True)
-    first = state.dispatched + 1
-    return [Task(first + number, member.name, body, strategy.merges) for number, member in numbered], last
+    first, merges = state.dispatched + 1, strategy.merges
+    return [Task(first + number, member.name, body, merges) for number, member in numbered], last
