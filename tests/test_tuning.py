@@ -58,9 +58,9 @@ def test_a_size_that_was_asked_for_is_not_measured(monkeypatch):
     ("floats", "cohort", "expected"),
     [
         (100, 1000, (50, 25, 10, 5)),
-        (100, 100, (17, 10, 5)),  # a worker's chunk
-        (100, 6, (1,)),
-        (200_000, 1000, (7, 5, 10, 25, 50)),
+        (100, 40, (20, 10, 5)),  # a worker's share
+        (100, 6, (3,)),
+        (200_000, 1000, (7, 25, 50)),  # 5 and 10 are near
         (5_000_000, 1000, (1, 5, 8)),  # each worker has a gigabyte, which holds eight
         (10**9, 1000, (1,)),
     ],

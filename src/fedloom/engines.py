@@ -104,7 +104,8 @@ def carried(
     together = Together(stack, engine.chunk) if stack is not None else None
     size = workers(engine, parties, needs)
     processes = Processes(parties, terms.payload, terms.total, one_thread, together, size)
-    return Pool(processes, parties, sequential.roster, terms.payload, terms.total, sequential.now)
+    stacked = max(1, engine.chunk) if stack is not None else 1
+    return Pool(processes, parties, sequential.roster, terms.payload, terms.total, sequential.now, stacked)
 
 
 def machine(need: Resources) -> Resources:

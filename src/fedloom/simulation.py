@@ -45,7 +45,7 @@ from .tuning import chosen
 Parties = Mapping[str, Trainer]
 Carry = Callable[[Parties], Federation]
 LISTED = 50  # names in a message
-KEPT = 256  # of many parties, so many are kept ready
+KEPT = 64  # of many parties, so many are kept ready, or a cohort
 
 
 @dataclass(frozen=True, eq=False)

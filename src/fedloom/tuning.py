@@ -22,7 +22,7 @@ from .core.task import Fault, Task, Train
 from .engines import Engine, Parties, stack_of
 from .runtime.device import VECTORS, fitting_device, on_device
 from .runtime.machine import cores, memory
-from .runtime.pool import MOST, SHARES
+from .runtime.pool import MOST
 from .runtime.processes import forks
 from .runtime.together import train_together
 from .runtime.trainer import Trainer
@@ -32,7 +32,9 @@ CACHE = 6e6  # bytes: so much of clients' vectors and rows stays close to a core
 ROOM = 0.25  # of the memory that is available may be vectors of stacks, six for each client
 SIZES = (5, 10, 25, 50)  # clients at a time that are tried beside what fits the cache
 SAMPLE, SOON_S = 8, 0.05  # clients that are measured alone; below so many seconds a round, processes bring nothing
-LONG_S = 1.0  # a client that takes so long is measured once, and by itself; sizes are compared for so long
+LONG_S = 1.0  # a client that takes so long is measured once, and by itself
+COMPARE_S = 0.8  # sizes are compared for so long: it is part of every start
+APART = 1.5  # times the rule, or a part of it: what is nearer is as quick
 GAIN = 0.95  # of the rule's time: another size must be better than noise
 
 Timings = Mapping[int, float]  # clients at a time -> seconds for each client
@@ -96,18 +98,19 @@ def fitting(layout: Layout, rows: int = 0) -> int:
 
 
 def sizes(layout: Layout, cohort: int, rows: int = 0) -> tuple[int, ...]:
-    """Return how many clients at a time are worth trying: the rule's number first, then its neighbours.
+    """Return how many clients at a time are worth trying: the rule's number first, then others in their order from it.
 
-    A worker of the pool has no more at hand than its chunk, and no more than memory holds.
+    A worker of the pool has no more at hand than its share of the cohort, and no more than memory holds.
 
     >>> from fedloom.core.layout import Leaf
     >>> sizes(Layout((Leaf("w", (10,)),)), 1), sizes(Layout((Leaf("w", (10**12,)),)), 1000)
     ((1,), (1,))
     """
-    share = -(-cohort // (max(1, min(cores(), cohort)) * SHARES))
+    share = -(-cohort // max(1, min(cores(), cohort)))
     most = int(max(1, min(MOST, share, _room() // (VECTORS * layout.size * layout.dtype.itemsize))))
     rule = min(fitting(layout, rows), most)
-    tried = {min(size, most) for size in SIZES} | {rule}
+    others = {min(size, most) for size in SIZES}
+    tried = {rule} | {size for size in others if not 1 / APART < size / rule < APART}
     return tuple(sorted(tried, key=lambda size: (abs(size - rule), size)))
 
 
@@ -175,8 +178,8 @@ def best(rule: int, times: Timings) -> Engine:
     return Engine("vectorized", taken, f"ms a client by clients at a time: {told}")
 
 
-def timed(tried: Sequence[int], stack: Stack, trial: Trial, limit_s: float = LONG_S) -> Timings:
-    """Return seconds for each client by size, the best of up to three turns; sizes take turns, so that none has luck.
+def timed(tried: Sequence[int], stack: Stack, trial: Trial, limit_s: float = COMPARE_S) -> Timings:
+    """Return seconds for each client by size, the better of two turns; sizes take turns, so that none has luck.
 
     Where there is no time for all sizes, those nearest to the rule are tried. A client that fails ends it: round 1 will
     say what is wrong.
@@ -184,28 +187,30 @@ def timed(tried: Sequence[int], stack: Stack, trial: Trial, limit_s: float = LON
     times: dict[int, float] = {}
     with trial.forgotten(), suppress(ConfigError):
         began = perf_counter()
-        each = min(_once(trial.first(1).stacked(stack, 1)) for _ in range(2))
+        each, rule = min(_once(trial.first(1).stacked(stack, 1)) for _ in range(2)), tried[0]
+        if 4 * rule * each < limit_s:  # a client in a stack takes a part of that
+            each = min(each, _once(trial.first(rule).stacked(stack, rule)) / rule)
         kept = affordable(tried, each, limit_s)
         some = trial.first(max(kept, default=1))
-        works = {size: some.stacked(stack, size) for size in kept}
-        for turn in range(4):
-            for size, work in works.items():
+        for size in kept:
+            trial.first(size).stacked(stack, size)()  # warms up
+        for _ in range(2):
+            for size in kept:
                 if perf_counter() - began > limit_s:
                     return times
-                seconds = _once(work) / len(some.tasks)
-                if turn:  # the first only warms up
-                    times[size] = min(seconds, times.get(size, seconds))
+                seconds = _once(some.stacked(stack, size)) / len(some.tasks)
+                times[size] = min(seconds, times.get(size, seconds))
     return times
 
 
 def affordable(tried: Sequence[int], each_s: float, limit_s: float) -> Sequence[int]:
-    """Return the first sizes that can be timed twice before the limit; none if there are not two of them.
+    """Return the first sizes that can warm up and be timed before the limit; none if there are not two of them.
 
     >>> affordable((7, 5, 10, 17), 0.002, 1.0), affordable((7, 5, 10, 17), 0.03, 1.0), affordable((1, 2), 5.0, 1.0)
     ((7, 5, 10, 17), (7, 5), ())
     """
     for n in range(len(tried), 1, -1):
-        if 2 * n * max(tried[:n]) * each_s <= limit_s:
+        if (sum(tried[:n]) + n * max(tried[:n])) * each_s <= limit_s:
             return tried[:n]
     return ()
 

@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 
@@ -41,6 +42,13 @@ def test_integers_have_63_bits():
     seeds = [stream(0, dispatch).integer("seed") for dispatch in range(200)]
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert max(seeds) > 2**62
+
+
+def test_numbers_are_those_of_philox_with_the_key():
+    point = stream(5, 9)
+    philox = np.random.Philox(key=int.from_bytes(point.child("x").key, "little"))
+    assert point("x").bytes(100) == np.random.Generator(philox).bytes(100)
+    assert copy.deepcopy(point("x")).random() == point("x").random()
 
 
 def test_a_stream_is_its_key_alone():

@@ -5,8 +5,11 @@ Not on the order in which clients run, on the process that runs them, or on how 
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, cast
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Streams:
 
     def __call__(self, purpose: str) -> np.random.Generator:
         """Return a NumPy generator for one purpose."""
-        return np.random.Generator(np.random.Philox(key=int.from_bytes(self.child(purpose).key, "little")))
+        return np.random.Generator(np.random.Philox(cast(Any, _Keyed(self.child(purpose).key))))
 
     def child(self, name: str | int) -> "Streams":
         """Return the sub-tree of that name: a step, a stage, a fold.
@@ -44,6 +47,17 @@ class Streams:
         True
         """
         return int.from_bytes(self.child(purpose).key[:8], "little") >> 1
+
+
+class _Keyed(ISeedSequence):
+    """Gives Philox its key. Philox(key=…) is the same, and asks the system for a seed that it then does not use."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> NDArray[np.uint64]:
+        """Return the key's two words of 64 bits, which is what Philox wants."""
+        return np.frombuffer(self.key, "<u8").astype(np.uint64)
 
 
 def stream(seed: int, dispatch: int | str) -> Streams:

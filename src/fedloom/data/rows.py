@@ -189,7 +189,8 @@ class SiteRows:
 
     def prepare(self, statistics: Mapping[str, Any]) -> Split:
         """Return the rows as numbers."""
-        return Split(self.train.examples(statistics), self.held_out.examples(statistics))
+        train = self.train.examples(statistics)
+        return Split(train, self.held_out.examples(statistics) if self.held_out.size else train.take(slice(0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,6 +86,7 @@ class Pool(Generic[W]):
         roster: who can be asked.
         payload, totals: the layouts of what travels and of a sum.
         now: the clock, in seconds.
+        stack: how many clients a worker trains at a time.
     """
 
     host: Host[W]
@@ -94,6 +95,7 @@ class Pool(Generic[W]):
     payload: Layout
     totals: Layout
     now: Callable[[], float] = monotonic
+    stack: int = 1
     workers: list[W] = field(default_factory=list)
     todo: deque[Job] = field(default_factory=deque)
     ready: deque[Reply] = field(default_factory=deque)
@@ -130,7 +132,7 @@ class Pool(Generic[W]):
         self.host.share(body.start)
         if isinstance(body, Train):
             self.unsettled |= {task.party for task in tasks}
-        each = max(1, min(MOST, -(-len(tasks) // max(1, len(self.workers) * SHARES))))
+        each = self._each(len(tasks))
         self.todo = deque((request(tasks[i : i + each], self.parties), False) for i in range(0, len(tasks), each))
         try:
             self._feed()
@@ -190,6 +192,12 @@ class Pool(Generic[W]):
             worker.end()
         self.workers.clear()
         self.host.close()
+
+    def _each(self, tasks: int) -> int:
+        """Return how many clients a chunk has: whole stacks, and so few that every worker gets some."""
+        workers = max(1, len(self.workers))
+        share, stack = min(MOST, -(-tasks // (workers * SHARES))), min(self.stack, -(-tasks // workers))
+        return max(stack, share - share % stack)
 
     def _feed(self) -> None:
         if self.todo and not self.workers:
