@@ -63,7 +63,7 @@ def main() -> None:
     tasks, _ = _tasks(app.strategy, simulation.terms, state, members[: work.cohort], len(members), streams)
     engine = chosen(Engine("vectorized", 0), app.strategy, simulation.parties, simulation.terms, state)
     group = chunk.Together(stack, asked.chunk or engine.chunk)
-    out = np.zeros(simulation.terms.total.size)
+    out, each = np.zeros(simulation.terms.total.size), max(MOST, group.clients)
     best: dict[str, float] = {}
     kept = type(stack).taken, stacked._Passes._gathered, together._merged
     for _ in range(ROUNDS):
@@ -75,8 +75,8 @@ def main() -> None:
         send = timers.timed("messages: JSON and arrays, both ways", lambda value: restore(dump(value)))
         intake = Intake(app.strategy, simulation.terms, {task.number: task.party for task in tasks})
         take = timers.timed("coordinator: checking and adding partial sums", intake.take)
-        for at in range(0, len(tasks), MOST):
-            wanted = send(chunk.request(tasks[at : at + MOST], simulation.parties))
+        for at in range(0, len(tasks), each):
+            wanted = send(chunk.request(tasks[at : at + each], simulation.parties))
             done = send(work(simulation.parties, wanted, state.vector, out, group))
             terms = simulation.terms
             for reply in chunk.replies(wanted, done, out, simulation.parties, terms.total, terms.payload):

@@ -57,10 +57,10 @@ def test_a_size_that_was_asked_for_is_not_measured(monkeypatch):
 @pytest.mark.parametrize(
     ("floats", "cohort", "expected"),
     [
-        (100, 1000, (50, 25, 10, 5)),
+        (100, 1000, (50, 25, 100, 10, 5)),
         (100, 40, (20, 10, 5)),  # a worker's share
         (100, 6, (3,)),
-        (200_000, 1000, (7, 25, 50)),  # 5 and 10 are near
+        (200_000, 1000, (7, 25, 50, 100)),  # 5 and 10 are near
         (5_000_000, 1000, (1, 5, 8)),  # each worker has a gigabyte, which holds eight
         (10**9, 1000, (1,)),
     ],

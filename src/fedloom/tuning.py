@@ -30,10 +30,10 @@ from .schedule.fold import publics
 
 CACHE = 6e6  # bytes: so much of clients' vectors and rows stays close to a core while they train
 ROOM = 0.25  # of the memory that is available may be vectors of stacks, six for each client
-SIZES = (5, 10, 25, 50)  # clients at a time that are tried beside what fits the cache
+SIZES = (5, 10, 25, 50, 100)  # clients at a time that are tried beside what fits the cache
 SAMPLE, SOON_S = 8, 0.05  # clients that are measured alone; below so many seconds a round, processes bring nothing
 LONG_S = 1.0  # a client that takes so long is measured once, and by itself
-COMPARE_S = 0.8  # sizes are compared for so long: it is part of every start
+COMPARE_S, FEW = 0.5, 10  # sizes are compared for so long, which is part of a start, on so many clients or a stack
 APART = 1.5  # times the rule, or a part of it: what is nearer is as quick
 GAIN = 0.95  # of the rule's time: another size must be better than noise
 
@@ -59,6 +59,11 @@ class Trial:
     def first(self, clients: int) -> "Trial":
         """Return a trial of the first of them."""
         return Trial(self.parties[:clients], self.tasks[:clients], self.body)
+
+    @property
+    def examples(self) -> int:
+        """How many they train on."""
+        return sum(party.prepared().train.size for party in self.parties)
 
     def alone(self, clients: int) -> Callable[[], None]:
         """Return what trains the first clients one by one."""
@@ -107,11 +112,11 @@ def sizes(layout: Layout, cohort: int, rows: int = 0) -> tuple[int, ...]:
     ((1,), (1,))
     """
     share = -(-cohort // max(1, min(cores(), cohort)))
-    most = int(max(1, min(MOST, share, _room() // (VECTORS * layout.size * layout.dtype.itemsize))))
+    most = int(max(1, min(SIZES[-1], share, _room() // (VECTORS * layout.size * layout.dtype.itemsize))))
     rule = min(fitting(layout, rows), most)
     others = {min(size, most) for size in SIZES}
     tried = {rule} | {size for size in others if not 1 / APART < size / rule < APART}
-    return tuple(sorted(tried, key=lambda size: (abs(size - rule), size)))
+    return tuple(sorted(tried, key=lambda size: (max(size / rule, rule / size), size)))
 
 
 def _room() -> float:
@@ -181,8 +186,8 @@ def best(rule: int, times: Timings) -> Engine:
 def timed(tried: Sequence[int], stack: Stack, trial: Trial, limit_s: float = COMPARE_S) -> Timings:
     """Return seconds for each client by size, the better of two turns; sizes take turns, so that none has luck.
 
-    Where there is no time for all sizes, those nearest to the rule are tried. A client that fails ends it: round 1 will
-    say what is wrong.
+    Sizes train different clients, so seconds are counted by example first. Where there is no time for all sizes, those
+    nearest to the rule are tried. A client that fails ends it: round 1 will say what is wrong.
     """
     times: dict[int, float] = {}
     with trial.forgotten(), suppress(ConfigError):
@@ -191,26 +196,30 @@ def timed(tried: Sequence[int], stack: Stack, trial: Trial, limit_s: float = COM
         if 4 * rule * each < limit_s:  # a client in a stack takes a part of that
             each = min(each, _once(trial.first(rule).stacked(stack, rule)) / rule)
         kept = affordable(tried, each, limit_s)
-        some = trial.first(max(kept, default=1))
-        for size in kept:
-            trial.first(size).stacked(stack, size)()  # warms up
-        for _ in range(2):
-            for size in kept:
-                if perf_counter() - began > limit_s:
-                    return times
-                seconds = _once(some.stacked(stack, size)) / len(some.tasks)
-                times[size] = min(seconds, times.get(size, seconds))
-    return times
+        for size in (*kept, *kept):
+            if perf_counter() - began > limit_s:
+                break
+            some = trial.first(_clients(size))
+            seconds = _once(some.stacked(stack, size)) / some.examples
+            times[size] = min(seconds, times.get(size, seconds))
+        mean = trial.first(_clients(max(times, default=1)))
+        return {size: seconds * mean.examples / len(mean.tasks) for size, seconds in times.items()}
+    return {}
+
+
+def _clients(size: int) -> int:
+    """Return how many clients a size is timed on: whole stacks."""
+    return -(-FEW // size) * size
 
 
 def affordable(tried: Sequence[int], each_s: float, limit_s: float) -> Sequence[int]:
-    """Return the first sizes that can warm up and be timed before the limit; none if there are not two of them.
+    """Return the first sizes that can be timed twice before the limit; none if there are not two of them.
 
-    >>> affordable((7, 5, 10, 17), 0.002, 1.0), affordable((7, 5, 10, 17), 0.03, 1.0), affordable((1, 2), 5.0, 1.0)
+    >>> affordable((7, 5, 10, 17), 0.002, 1.0), affordable((7, 5, 10, 17), 0.02, 1.0), affordable((1, 2), 5.0, 1.0)
     ((7, 5, 10, 17), (7, 5), ())
     """
     for n in range(len(tried), 1, -1):
-        if (sum(tried[:n]) + n * max(tried[:n])) * each_s <= limit_s:
+        if 2 * sum(map(_clients, tried[:n])) * each_s <= limit_s:
             return tried[:n]
     return ()
 

@@ -144,6 +144,35 @@ def test_closing_does_not_wait_for_who_works():
     assert time.monotonic() - began < 3
 
 
+@dataclass
+class Hall:
+    """A host of so many workers, who are never asked."""
+
+    size: int
+
+    def start(self):
+        return [object()] * self.size
+
+
+@pytest.mark.parametrize(
+    ("workers", "stack", "tasks", "expected"),
+    [
+        (2, 1, 100, 17),  # three chunks for each
+        (2, 1, 1000, 50),
+        (2, 1, 3, 1),
+        (2, 50, 100, 50),  # a stack, and one for each worker
+        (2, 100, 100, 50),
+        (2, 27, 1000, 27),  # whole stacks
+        (2, 10, 1000, 50),
+        (4, 100, 1000, 100),
+        (0, 5, 100, 30),
+    ],
+)
+def test_chunks_are_whole_stacks_and_leave_no_worker_without(workers, stack, tasks, expected):
+    made = Pool(Hall(workers), {}, (), None, None, stack=stack)
+    assert made._each(tasks) == expected
+
+
 def train_body(there):
     return Train(1, there.state.vector, there.terms.total.digest, there.terms.cap, ())
 
