@@ -19,7 +19,6 @@ def rows(text: str) -> dict[str, list[str]]:
 
 @pytest.mark.slow
 def test_the_benchmark_of_the_engines_says_what_it_does():
-    pytest.importorskip("torch")
     done = run("--help")
     assert done.returncode == 0
     assert all(option in done.stdout for option in ("--work", "--rounds", "--weighed", "--chunk", "--peers"))
@@ -27,7 +26,6 @@ def test_the_benchmark_of_the_engines_says_what_it_does():
 
 @pytest.mark.slow
 def test_an_environment_that_is_none_is_refused(tmp_path):
-    pytest.importorskip("torch")
     done = run("--peers", str(tmp_path))
     assert done.returncode == 1
     assert f"{tmp_path} has no bin/python" in done.stderr
@@ -36,8 +34,6 @@ def test_an_environment_that_is_none_is_refused(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
 def test_every_engine_does_what_the_bare_loop_does():
-    pytest.importorskip("torch")
-    pytest.importorskip("psutil")
     done = run("--work", "W3", "--rounds", "1", "--weighed", "1", "--chunk", "7")
     assert done.returncode == 0, done.stderr
     found = rows(done.stdout)

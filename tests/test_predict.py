@@ -232,7 +232,9 @@ def test_statistics_of_a_damaged_file(tmp_path):
 
 
 def test_a_parquet_app_predicts_on_parquet(tmp_path):
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
     rows = {"age": [30.0, 50.0, 70.0, 40.0] * 5, "sick": ["no", "yes", "yes", "no"] * 5}
     parquet.write_table(arrow.table(rows), tmp_path / "all.parquet")
     parquet.write_table(arrow.table({"age": [20.0, 80.0]}), tmp_path / "new.parquet")

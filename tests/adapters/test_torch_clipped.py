@@ -208,7 +208,8 @@ def test_dropout_draws_for_every_example_and_from_the_seed():
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 def test_opacus_gives_the_same_gradients():
-    opacus = pytest.importorskip("opacus")
+    import opacus
+
     model = torch_model(cnn((8, 8), 3))
     start, images, classes = model.init(stream(0, "init")), values(8, 8)(5), targets(5, 3)
     sampled = opacus.GradSampleModule(cnn((8, 8), 3)(), loss_reduction="sum")

@@ -47,7 +47,8 @@ def test_it_takes_the_papers_steps(steps, smoothing):
 @pytest.mark.parametrize(("clients", "size"), [(3, 2), (5, 2), (8, 3), (12, 5)])
 def test_nothing_that_scipy_finds_is_better_but_for_the_smoothing(clients, size):
     """The smoothed sum is above the plain one by at most half of the smoothing for each client."""
-    optimize = pytest.importorskip("scipy.optimize")
+    import scipy.optimize as optimize
+
     deltas = np.random.default_rng(clients).normal(size=(clients, size))
     best = optimize.minimize(
         lambda point: spread(deltas, point), deltas.mean(axis=0), method="Nelder-Mead", options={"xatol": 1e-9}

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +20,6 @@ from fedloom.data.rows import TableRows
 from fedloom.data.schema import Column, Schema
 from fedloom.data.table import Table, read_table
 from fedloom.data.texts import Texts
-
-arrow: Any = pytest.importorskip("pyarrow")
-parquet: Any = pytest.importorskip("pyarrow.parquet")
 
 
 def written(folder: Path, name: str = "my.parquet", **columns: Any) -> Path:

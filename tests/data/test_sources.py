@@ -34,7 +34,9 @@ def test_each_institution_reads_its_own_file(tmp_path: Path) -> None:
 
 
 def test_a_parquet_source_reads_its_own_file_or_an_institutions(tmp_path: Path) -> None:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
     parquet.write_table(arrow.table({"age": [60], "sick": ["yes"]}), tmp_path / "app.parquet")
     parquet.write_table(arrow.table({"sick": ["no", "yes"], "age": [30, 40]}), tmp_path / "mine.parquet")
     source = Parquet(tmp_path / "app.parquet", SCHEMA, test_path=tmp_path / "mine.parquet")
@@ -53,7 +55,8 @@ def test_a_delimiter_is_one_character() -> None:
 
 @pytest.mark.parametrize("name", SKLEARN_SETS)
 def test_sklearn_sets_are_tables_with_their_own_names(name: str) -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
+    import sklearn.datasets as datasets
+
     data, target = getattr(datasets, f"load_{name}")(return_X_y=True)
     source: Source = SklearnSet(name)
     rows = source.read()
@@ -65,7 +68,6 @@ def test_sklearn_sets_are_tables_with_their_own_names(name: str) -> None:
 
 
 def test_sklearn_sets_can_be_divided_among_files(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     names = SklearnSet("iris").schema.names
     (tmp_path / "mine.csv").write_text(",".join([*names, "target"]) + "\n5,3,1,0.2,setosa\n")
     assert SklearnSet("iris").read(tmp_path / "mine.csv").labels().tolist() == [0]

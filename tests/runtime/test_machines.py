@@ -19,7 +19,7 @@ SGD = fedloom.sgd(0.05, batch_size=16)
 @pytest.fixture
 def machines():
     """Return a cluster with a head and another machine of one core each, and the other one."""
-    ray = pytest.importorskip("ray")
+    import ray
     from ray.cluster_utils import Cluster
 
     there = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

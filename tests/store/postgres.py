@@ -20,7 +20,6 @@ def _program(name: str) -> str | None:
 @contextmanager
 def server() -> Iterator[str]:
     """Yield the URL of an empty database; skips where there is no PostgreSQL, or no user that may run it."""
-    pytest.importorskip("pg8000", reason="pg8000 is not installed: pip install 'fedloom[postgres]'")
     if _program("initdb") is None:
         pytest.skip("there is no PostgreSQL on this machine")
     if os.getuid() == 0 and not any(user.pw_name == "postgres" for user in pwd.getpwall()):

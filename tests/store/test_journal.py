@@ -134,7 +134,6 @@ def test_a_database_holds_several_runs_apart(postgres, state, tmp_path):
     ],
 )
 def test_a_database_that_cannot_be_reached_is_refused_in_a_sentence(url, error, match):
-    pytest.importorskip("pg8000")
     with pytest.raises(error, match=match):
         Journal(url, run="20260101-000000-app-0000")
 
