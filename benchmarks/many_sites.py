@@ -197,7 +197,7 @@ def served(folder: Path, doubles: list[Double], rounds: int) -> None:
 def listening(log: Path) -> int:
     """Return the port, once it is open."""
     for _ in range(600):
-        found = re.search(r"listening on \S+?:(\d+)", log.read_text())
+        found = re.search(r"listening.*?localhost:(\d+)", log.read_text())
         if found:
             return int(found.group(1))
         time.sleep(0.1)

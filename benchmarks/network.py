@@ -151,7 +151,7 @@ def fedloom(folder: Path, size: int, sites: int, rounds: int) -> Measured:
         )  # fmt: skip
         assert coordinator.stdout is not None
         assert coordinator.stderr is not None
-        port = re.search(r"listening on \S+:(\d+)", coordinator.stderr.readline()).group(1)  # type: ignore[union-attr]
+        port = re.search(r"listening.*?localhost:(\d+)", coordinator.stderr.readline()).group(1)  # type: ignore[union-attr]
         threading.Thread(
             target=shutil.copyfileobj, args=(coordinator.stderr, (folder / "serve.log").open("w", 1)), daemon=True
         ).start()
