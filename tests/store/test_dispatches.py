@@ -1,6 +1,8 @@
 """The coordinator's log: asked, accepted, closed; each of it once."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import event
 
 from fedloom.core.task import Member
@@ -97,6 +99,42 @@ def test_what_parties_are_told_is_written_through_to_the_disk_and_all_before_it(
     log.leave(["a"])
     log.accept(row(2))
     assert levels == [1, 1, 2, 2, 2, 1]
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("join"), st.sampled_from("abc"), st.integers(1, 3)),
+    st.tuples(st.just("leave"), st.sampled_from("abc"), st.none()),
+    st.tuples(st.just("ask"), st.sampled_from("abc"), st.integers(1, 12)),
+    st.tuples(st.just("close"), st.sampled_from([0, 1]), st.integers(1, 12)),
+    st.tuples(st.just("look"), st.none(), st.none()),
+    st.tuples(st.just("restart"), st.none(), st.none()),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(steps=st.lists(STEPS, max_size=25))
+def test_what_is_remembered_is_what_another_process_reads(steps, tmp_path_factory):
+    engine = opened_engine(f"sqlite:///{tmp_path_factory.mktemp('log') / 'journal.db'}")
+    log, round = Dispatches(engine), 0
+    for what, which, number in steps:
+        match what:
+            case "join":
+                log.join([Joined(Member(which, number), which, 1)], round)
+            case "leave":
+                log.leave([which], round)
+            case "ask":
+                round += 1
+                log.ask({number: which, number + 1: "z"}, round)
+            case "close":
+                log.close({number} if which else (), () if which else {number})
+            case "restart":
+                log = Dispatches(engine)
+        other = Dispatches(engine)
+        for upto in (log.latest(), round, 0, 1):
+            assert log.latest() == other.latest()
+            assert log.standings(upto) == other.standings(upto)
+            assert log.joined(upto) == other.joined(upto)
+    engine.dispose()
 
 
 def test_nothing_to_write_is_no_transaction(reopened):

@@ -1,7 +1,8 @@
 """The coordinator's log: who takes part, who was asked what, which updates were accepted, and what was closed."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, Row
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from ..core.task import Member
@@ -85,6 +86,10 @@ class Dispatches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._members: Sequence[Row[Any]] | None = None  # what the tables hold, so that a round need not read them
+        self._open: dict[int, str] = {}  # asked by this process and not closed: number -> party
+        self._totals: dict[str, tuple[int, int]] | None = None  # party -> (counted, closed), over all rounds
+        self._latest: tuple[int, int] | None = None  # the highest number, and its round
         with transaction(self._engine) as connection:
             _META.create_all(connection)
 
@@ -96,6 +101,7 @@ class Dispatches:
         ]
         if not rows:
             return
+        self._members = None
         with transaction(self._engine, durable=True) as connection:
             for row in rows:
                 connection.execute(delete(_MEMBERS).where(_MEMBERS.c.name == row["name"]))
@@ -107,11 +113,13 @@ class Dispatches:
         A round that is run again has the members that it had: who came or left when it was closed is not among them.
         """
         standings = self.standings(after)
-        here = (_MEMBERS.c.since <= after) & (_MEMBERS.c.until.is_(None) | (_MEMBERS.c.until > after))
-        with transaction(self._engine) as connection:
-            rows = connection.execute(select(_MEMBERS).where(here).order_by(_MEMBERS.c.name)).all()
+        if self._members is None:
+            with transaction(self._engine) as connection:
+                self._members = connection.execute(select(_MEMBERS).order_by(_MEMBERS.c.name)).all()
         return [
-            Joined(Member(row.name, row.examples, standings.get(row.name, 1.0)), row.seat, row.held_out) for row in rows
+            Joined(Member(row.name, row.examples, standings.get(row.name, 1.0)), row.seat, row.held_out)
+            for row in self._members
+            if row.since <= after and (row.until is None or row.until > after)
         ]
 
     def founders(self) -> list[Joined]:
@@ -122,6 +130,7 @@ class Dispatches:
 
     def forget(self) -> None:
         """Forget all members, before the first round."""
+        self._members = None
         with transaction(self._engine) as connection:
             connection.execute(delete(_MEMBERS))
 
@@ -129,28 +138,32 @@ class Dispatches:
         """Write down who takes no part in the rounds behind `after`."""
         if not names:
             return
+        self._members = None
         with transaction(self._engine, durable=True) as connection:
             for name in names:
                 connection.execute(update(_MEMBERS).where(_MEMBERS.c.name == name).values(until=after))
 
     def latest(self) -> int:
         """Return the last round that somebody was asked in; 0 before the first."""
-        last = select(_ASKED.c.round).order_by(_ASKED.c.number.desc()).limit(1)
-        with transaction(self._engine) as connection:
-            return connection.execute(last).scalar() or 0
+        if self._latest is None:
+            last = select(_ASKED.c.number, _ASKED.c.round).order_by(_ASKED.c.number.desc()).limit(1)
+            with transaction(self._engine) as connection:
+                found = connection.execute(last).first()
+            self._latest = (0, 0) if found is None else (found.number, found.round)
+        return self._latest[1]
 
     def ask(self, parties: Mapping[int, str], round: int) -> set[int]:
         """Write down who is asked under which number; return those that are there already, which stay as they are."""
         there = (_ASKED.c.number >= min(parties)) & (_ASKED.c.number <= max(parties))
         with transaction(self._engine) as connection:
             known = set(connection.execute(select(_ASKED.c.number).where(there)).scalars())
-            rows = [
-                {"number": number, "party": party, "round": round}
-                for number, party in parties.items()
-                if number not in known
-            ]
-            if rows:
+            new = {number: party for number, party in parties.items() if number not in known}
+            if new:
+                rows = [{"number": number, "party": party, "round": round} for number, party in new.items()]
                 connection.execute(insert(_ASKED), rows)
+        self._open |= new
+        if self._latest is not None and new:
+            self._latest = max(self._latest, (max(new), round))
         return known & set(parties)
 
     def accept(self, accepted: Accepted) -> None:
@@ -187,6 +200,8 @@ class Dispatches:
             return
         with transaction(self._engine, durable=True) as connection:
             connection.execute(verdict, rows)
+        for row in rows:
+            self._add_up(self._open.pop(row["of"], None), row["verdict"])
 
     def verdicts(self, numbers: Collection[int]) -> dict[int, bool]:
         """Return whether they were counted, of those that are closed."""
@@ -202,11 +217,26 @@ class Dispatches:
 
     def standings(self, upto: int) -> dict[str, float]:
         """Return (counted + 1)/(closed + 1) by party over the rounds up to that one: what `Member.standing` is."""
+        if upto < self.latest():
+            totals = self._closed(upto)
+        else:
+            totals = self._totals = self._closed(upto) if self._totals is None else self._totals
+        return {party: (counted + 1) / (closed + 1) for party, (counted, closed) in totals.items()}
+
+    def _closed(self, upto: int) -> dict[str, tuple[int, int]]:
         there = _ASKED.c.counted.is_not(None) & (_ASKED.c.round <= upto)
         closed = select(_ASKED.c.party, func.sum(_ASKED.c.counted), func.count()).where(there)
         with transaction(self._engine) as connection:
             rows = connection.execute(closed.group_by(_ASKED.c.party)).all()
-        return {party: (int(counted) + 1) / (total + 1) for party, counted, total in rows}
+        return {party: (int(counted), total) for party, counted, total in rows}
+
+    def _add_up(self, party: str | None, counted: int) -> None:
+        """Go on with the totals; what another process asked, or has closed before, is read again."""
+        if party is None:
+            self._totals = None
+        if self._totals is not None and party is not None:
+            before, closed = self._totals.get(party, (0, 0))
+            self._totals[party] = (before + counted, closed + 1)
 
     def open(self) -> list[int]:
         """Return the dispatches that are neither counted nor void."""
