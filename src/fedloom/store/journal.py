@@ -187,9 +187,10 @@ class Journal:
 
     def _stored(self, state: State) -> bytes:
         """Return what the database keeps of a state: all of it, or, of a large one, all but the arrays in a file."""
-        (skeleton, arrays), (round, ahead) = split(state.tree()), self._ahead
+        tree, (round, ahead) = state.tree(), self._ahead
+        skeleton, arrays = split(tree)
         if self._files is None or sum(array.nbytes for array in arrays.values()) <= LARGE:
-            return dump(state.tree())
+            return dump(tree)
         name = _name(state.round)
         if (round, list(map(id, ahead.values()))) != (state.round, list(map(id, arrays.values()))):
             self._beside(state.round, arrays)
