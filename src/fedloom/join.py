@@ -45,8 +45,9 @@ from .runtime.enrolment import (
 from .runtime.keys import PKI
 from .runtime.net.desk import Desk
 from .runtime.net.line import ENROL, Line
-from .runtime.net.site import Site, Told, why
+from .runtime.net.site import Site
 from .runtime.net.spool import Spool
+from .runtime.net.telling import Told, why
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness

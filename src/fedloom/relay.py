@@ -25,8 +25,9 @@ from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
 from .runtime.net.leases import Leases
 from .runtime.net.relay import Relay, numbered, passed
-from .runtime.net.site import Ended, Site, Told
+from .runtime.net.site import Ended, Site
 from .runtime.net.spool import Spool
+from .runtime.net.telling import Told
 from .serve import FAREWELL_S, ROOM, RUNS, SPARE
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json

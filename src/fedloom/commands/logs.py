@@ -23,7 +23,7 @@ from ..report.words import plain
 from .told import complain, say
 
 if TYPE_CHECKING:
-    from ..runtime.net.site import Told
+    from ..runtime.net.telling import Told
 
 ROOT = "fedloom"
 LONGEST = 2000  # characters of one value

@@ -12,9 +12,10 @@ from fedloom.core.task import Fault, Member
 from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.codec import reply_of
 from fedloom.runtime.net.line import CHUNK_BYTES
-from fedloom.runtime.net.site import UNREAD, Site, why
+from fedloom.runtime.net.site import Site
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.runtime.net.talk import Chunk
+from fedloom.runtime.net.telling import UNREAD, why
 from posts import Post
 
 

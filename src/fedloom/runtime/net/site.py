@@ -14,11 +14,11 @@ from queue import Queue
 from secrets import SystemRandom, token_hex
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
-from ..identity import Peer, utc_now, verify
+from ..identity import Peer, verify
 from .codec import TASKS, reply_tree
 from .desk import Works, bodies_of
 from .door import PROTOCOL
@@ -27,24 +27,14 @@ from .outbox import pushed
 from .seats import Job, writing
 from .spool import Body
 from .talk import Channel, Chunk, Message, field_of, numbers_of
+from .telling import Told, tellable, why
 
 log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
-UNREAD = "this site could not take the task in; its log says why."  # a text could name a folder
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
 RENEW_S = 60.0  # so late it asks again for a certificate that did not come
 FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
-WRONG_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 CONNECT_S = 15.0
-
-
-class Told(Protocol):
-    """Whoever is told what happens at a party."""
-
-    def __call__(self, event: str, /, **values: str | int) -> None:
-        """Learn of an event: its name, which is one of a few, and its values; `said` is a sentence for people."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -378,26 +368,3 @@ def phase_of(message: Message) -> str:
         case {"task": str(name)} if name in TASKS:
             return name
     return "task"
-
-
-def why(error: OSError, host: str) -> str:
-    """Return why a call failed, and where the words of OpenSSL alone would not say it, what to do.
-
-    >>> why(OSError("Connection refused"), "hub")
-    'Connection refused'
-    """
-    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in WRONG_TIME:
-        return (
-            f"by this machine's clock, {utc_now():%Y-%m-%d %H:%M} UTC, the coordinator's certificate is not valid "
-            f"({error.verify_message}); set the clock, here or there"
-        )
-    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in WRONG_NAME:
-        return (
-            f"the coordinator's certificate is not for {host}; give --server a name that `fedloom provision --host` got"
-        )
-    return str(error)
-
-
-def tellable(error: FedloomError) -> str:
-    """Return what the coordinator is told: sentences about the wire, which hold nothing of the site."""
-    return str(error) if isinstance(error, WireError) else UNREAD
