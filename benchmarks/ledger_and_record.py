@@ -24,10 +24,11 @@ from fedloom.core.state import State
 from fedloom.core.task import Train
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.rows import ArrayRows, SiteRows
-from fedloom.privacy.ledger import MARK, Account, Ledger, run_of
+from fedloom.privacy.ledger import Account, Ledger, run_of
 from fedloom.record import Recorder
 from fedloom.store.checkpoint import Key
 from fedloom.store.dispatches import Accepted
+from fedloom.store.notes import Notes
 
 ROUNDS = 40
 
@@ -49,7 +50,7 @@ def answers(folder: Path, private: bool) -> Callable[[], object]:
     ledger = Ledger.opened(folder / "ledger.jsonl")
     data = ledger.known("ab" * 32, 10_000, [f"{row:032x}" for row in range(1024)])
     run = run_of(strategy, run="run", app="digest", name="app", rounds=10_000)
-    account = Account.opened(ledger, data, run, budget, folder / MARK)
+    account = Account.opened(ledger, data, run, budget, Notes(folder / "site.db"))
     body = Train(1, np.zeros(2), "digest", 1)
 
     def answer() -> None:

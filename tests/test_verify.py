@@ -14,6 +14,7 @@ from fedloom.cli import cli
 from fedloom.core.errors import ConfigError, RunError
 from fedloom.recording import RECORD_KEY, begin, resume
 from fedloom.store.chain import canonical
+from fedloom.store.notes import Notes
 from fedloom.verify import ALONE, UNPROVED, verify
 
 ROUNDS = 4
@@ -158,18 +159,18 @@ def test_a_split_view_is_found_in_what_a_site_has_seen(once, run, tmp_path):
         tree.add(leaf_hash(line))
     note = (run / "record" / "checkpoint.txt").read_text()
     seen = {"size": 6, "root": tree.root().hex(), "note": note, "roots": {"3": tree.root(3).hex()}}
-    path = tmp_path / "record.json"
-    path.write_text(json.dumps(seen))
+    notes = Notes(path := tmp_path / "site.db")
+    notes.keep("record", seen)
     assert lost(run, seen=[path]) == {}
-    path.write_text(json.dumps({**seen, "roots": {"3": "00" * 32}}))
+    notes.keep("record", {**seen, "roots": {"3": "00" * 32}})
     (said,) = lost(run, seen=[path]).values()
     assert said.startswith("this site was shown another record of 3 entries: a split view")
-    path.write_text(json.dumps({**seen, "note": note[: note.index("\n\n") + 2]}))
+    notes.keep("record", {**seen, "note": note[: note.index("\n\n") + 2]})
     (said,) = lost(run, seen=[path]).values()
     assert said.startswith("what this site was shown is not signed by ")
-    path.write_text(json.dumps({"size": 0, "root": "", "note": "", "roots": {}}))
+    notes.keep("record", {"size": 0, "root": "", "note": "", "roots": {}})
     assert verify(run, seen=[path]).findings[-1].said == "it was shown nothing of it"
-    path.write_text(json.dumps({**seen, "size": 9}))
+    notes.keep("record", {**seen, "size": 9})
     (said,) = lost(run, seen=[path]).values()
     assert said == "this site has seen 9 entries, and 6 are here."
 

@@ -299,7 +299,7 @@ class Federated:
         assert [event["round"] for event in events] == list(range(1, len(events) + 1))
         assert sum(event["counted"] for event in events) == len(counted)
         for name in self.names:
-            with closing(Notes(f"sqlite:///{self.folder / name / 'runs' / self.row().run / 'site.db'}")) as notes:
+            with closing(Notes(self.folder / name / "runs" / self.row().run / "site.db")) as notes:
                 assert notes.waiting() == []
         return counted
 
@@ -394,7 +394,7 @@ def _site(there, member, credentials, port, folder, held):
     home, trainer = folder / member.name, there.parties[member.name]
 
     def desk(run):
-        notes = Notes(f"sqlite:///{home}.db")
+        notes = Notes(home.with_suffix(".db"))
         held.callback(notes.close)
         return Desk(trainer, trainer, notes, Spool(home / "in", 1 << 20), Spool(home / "out", 1 << 20), lambda n: None)
 

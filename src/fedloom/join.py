@@ -30,7 +30,7 @@ from .gather import Encrypted
 from .intervals import bootstrap
 from .load import Loaded
 from .privacy.guarantee import told as told_
-from .privacy.ledger import FILE, MARK, Account, Ledger, Run, run_of, standings
+from .privacy.ledger import FILE, Account, Ledger, Run, marks, run_of, standings
 from .runtime import shared
 from .runtime.channel import peer_at
 from .runtime.credentials import Credentials
@@ -51,6 +51,7 @@ from .runtime.net.telling import Told, why
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
+from .store.notes import FILE as NOTES
 from .store.notes import Notes
 from .store.usage import Usage
 
@@ -183,7 +184,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     known = _known(loaded, joining.home, run) if app.strategy.gather.hides else None
     trainer = Trainer(joining.name, model, app.strategy, own, app.seed, bootstrap=bootstrap, identity=known)
     policy = policyfile.read(joining.home)
-    usage = Usage(joining.home / "usage.db", loaded.identity, run)
+    usage, notes = Usage(joining.home / "usage.db", loaded.identity, run), Notes(folder / NOTES)
     party = Guarded(
         trainer,
         policy,
@@ -191,7 +192,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
         datetime.now,
         app.strategy,
         lambda: approved(joining.home, loaded.identity),
-        Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, folder / MARK),
+        Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, notes),
     )
     payload = app.strategy.payload(model.layout)
 
@@ -201,13 +202,12 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
         trainer.terms = terms
 
     most = ROOM * model.layout.size + SPARE
-    notes = Notes(f"sqlite:///{folder / 'site.db'}")
-    watching = witness(joining.home, run, policy.witnesses, books)
+    watching = witness(joining.home, run, policy.witnesses, books, notes)
     spools = Spool(folder / "in", most), Spool(folder / "out", most)
     return Desk(trainer, party, notes, *spools, room, watching, party.refusal)
 
 
-def witness(home: Path, run: str, least: int, books: tuple[Ledger, int]) -> Witness:
+def witness(home: Path, run: str, least: int, books: tuple[Ledger, int], notes: Notes) -> Witness:
     """Return a site as a witness of a run's record; raises `ConfigError` if it lacks the keys that it insists on."""
     credentials = Credentials(home)
     others = directory(home).values() if (home / DIRECTORY).exists() else ()
@@ -219,13 +219,14 @@ def witness(home: Path, run: str, least: int, books: tuple[Ledger, int]) -> Witn
     ledger, data = books
     salted = sha256(f"{run}/{ledger.chain.entries[data]['digest']}".encode()).hexdigest()
     seen = home / "runs" / _plain(run)
-    return Witness(seen, home / PKI / PIN, run, credentials.peer.key, credentials.sign, others, least, salted)
+    key, sign = credentials.peer.key, credentials.sign
+    return Witness(notes, seen, home / PKI / PIN, run, key, sign, others, least, salted)
 
 
 def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:
     """Return the site's ledger, and the place of these rows in it; raises `RecordError` if it is an older copy."""
     path = ledger_file(joining.home, policyfile.read(joining.home))
-    ledger = Ledger.opened(path, (joining.home / "runs").glob(f"*/{MARK}"))
+    ledger = Ledger.opened(path, marks(joining.home / "runs"))
     known = fingerprint(own, ledger.key)
     return ledger, ledger.known(known.digest, known.rows, known.sketch)
 

@@ -13,11 +13,12 @@ from .core.errors import ConfigError, FedloomError, RecordError
 from .core.words import counted
 from .record import Updates
 from .recording import MODEL_FILE
-from .runtime.witness import FILE as SEEN
+from .runtime.witness import SEEN
 from .store.chain import Chain, Entry, canonical
 from .store.checkpoint import Checkpoint, Key
-from .store.files import read_json
 from .store.merkle import Tree, leaf_hash
+from .store.notes import FILE as NOTES
+from .store.notes import kept_in
 from .store.record import ENTRIES, FOLDER, HISTORY, KEYS, OPENINGS, keys_of, lines_of, newest
 
 UNPROVED = (
@@ -84,7 +85,7 @@ def verify(folder: Path, keys: Path | None = None, seen: Sequence[Path] = ()) ->
         folder: of a run, or of its record.
         keys: a file like the record's `keys.json`, from somebody other than who keeps the record; without it the
             record's own is taken.
-        seen: what sites have seen: their `runs/RUN` folders, or the `record.json` in them.
+        seen: what sites have seen: their `runs/RUN` folders, or the `site.db` in them.
 
     Raises `ConfigError` if there is no record, or `RecordError` if its keys cannot be read.
     """
@@ -271,13 +272,13 @@ def _cosigned(reading: Reading) -> str:
 
 
 def _seen_file(path: Path) -> Path:
-    return path / SEEN if path.is_dir() else path
+    return path / NOTES if path.is_dir() else path
 
 
 def _seeing(path: Path) -> Callable[[Reading], str]:
     def check(reading: Reading) -> str:
-        seen = read_json(path)
-        if not seen["size"]:
+        seen = kept_in(path, SEEN)
+        if seen is None or not seen["size"]:
             return "it was shown nothing of it"
         if not Checkpoint.of(seen["note"]).signed_by(reading.log):
             raise RecordError(f"what this site was shown is not signed by {reading.log.name}: ask whose record it is.")

@@ -12,7 +12,8 @@ from fedloom.core.budget import Budget
 from fedloom.core.errors import ConfigError, RecordError
 from fedloom.core.task import Evaluate, Train
 from fedloom.privacy.compose import composed
-from fedloom.privacy.ledger import FILE, MARK, Account, Ledger, run_of
+from fedloom.privacy.ledger import FILE, Account, Ledger, run_of
+from fedloom.store.notes import Notes
 
 PRIVATE = fedloom.dp_fedavg(rate=0.5, noise_multiplier=4.0, delta=1e-5)
 COST = composed([(PRIVATE.mechanism, 4)], 1e-5).epsilon
@@ -24,7 +25,7 @@ def answered(home, strategy, run, bodies, budget):
     described = run_of(strategy, run=run, app="digest", name="heart", rounds=5)
     (home / "runs" / run).mkdir(parents=True)
     data = ledger.known("ab" * 32, 100, ["01"])
-    account = Account.opened(ledger, data, described, budget, home / "runs" / run / MARK)
+    account = Account.opened(ledger, data, described, budget, Notes(home / "runs" / run / "site.db"))
     assert [account.spend(body) for body in bodies] == [""] * len(bodies)
 
 

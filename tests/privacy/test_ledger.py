@@ -18,7 +18,8 @@ from fedloom.core.errors import RecordError, RunError
 from fedloom.core.event import DpEvent
 from fedloom.core.task import Evaluate, Measure, Prepare, Train
 from fedloom.privacy.compose import composed
-from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, TOGETHER, Account, Ledger, run_of, standings
+from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, TOGETHER, Account, Ledger, marks, run_of, standings
+from fedloom.store.notes import Notes
 
 DELTA = 1e-5
 PRIVATE = fedloom.dp_fedavg(rate=0.5, noise_multiplier=4.0, delta=DELTA)
@@ -36,9 +37,9 @@ BUDGET = Budget(epsilon=(costs(3) + costs(4)) / 2, delta=DELTA)  # room for thre
 def account(home, *, run="run-1", data=DATA, budget=BUDGET, strategy=PRIVATE, rounds=10):
     """Return a data set's account in a run, as a process that has just begun finds it."""
     (home / "runs" / run).mkdir(parents=True, exist_ok=True)
-    ledger = Ledger.opened(home / FILE, (home / "runs").glob(f"*/{MARK}"))
+    ledger = Ledger.opened(home / FILE, marks(home / "runs"))
     described = run_of(strategy, run=run, app="digest", name="app", rounds=rounds)
-    return Account.opened(ledger, ledger.known(*data), described, budget, home / "runs" / run / MARK)
+    return Account.opened(ledger, ledger.known(*data), described, budget, Notes(home / "runs" / run / "site.db"))
 
 
 def answered(account, body=TRAIN):
@@ -142,8 +143,8 @@ def test_homes_that_share_a_ledger_share_the_budget(tmp_path):
     for home in (one, two):
         home.mkdir()
     accounts = [
-        Account.opened(shared, shared.known(*DATA), described, BUDGET, one / MARK),
-        Account.opened(other := Ledger.opened(tmp_path / FILE), other.known(*DATA), described, BUDGET, two / MARK),
+        Account.opened(ledger, ledger.known(*DATA), described, BUDGET, Notes(home / "site.db"))
+        for ledger, home in ((shared, one), (Ledger.opened(tmp_path / FILE), two))
     ]
     assert [answered(each) for each in accounts * 3] == [True, True, True, False, False, False]
 
@@ -192,19 +193,32 @@ sys.path[:0] = [sys.argv[1]]
 from test_ledger import TRAIN, account
 
 one = account(Path(sys.argv[2]))
-assert not one.objection(TRAIN) and not one.spend(TRAIN)
-os.kill(os.getpid(), signal.SIGKILL)
+with one.notes.together():  # as a reply is written down
+    assert not one.objection(TRAIN) and not one.spend(TRAIN)
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.slow
-def test_kill_9_between_ledger_and_reply_counts_as_spent(tmp_path):
+def test_kill_9_between_ledger_and_reply_counts_as_spent_and_the_mark_lags(tmp_path):
     here = str(__file__).rsplit("/", 1)[0]
     for number in (1, 2):
         done = subprocess.run([sys.executable, "-c", DIES, here, str(tmp_path)], check=False)
         assert done.returncode == -signal.SIGKILL
         assert standing(tmp_path)[0].runs[0].answers == {"train": number}
-    assert [answered(account(tmp_path)) for _ in range(2)] == [True, False]
+        assert marks(tmp_path / "runs") == {}
+    assert [answered(one := account(tmp_path)) for _ in range(2)] == [True, False]
+    assert marks(tmp_path / "runs") == {"run-1": one.ledger.chain.mark}
+
+
+def test_a_mark_that_is_ahead_of_the_ledger_or_none_is_refused(tmp_path):
+    one = account(tmp_path)
+    one.notes.keep(MARK, {"size": 11, "head": "00"})
+    with pytest.raises(RecordError, match="has 3 lines, and the run run-1 has seen line 11 of this site's ledger: an"):
+        account(tmp_path)
+    one.notes.keep(MARK, {"size": 1})
+    with pytest.raises(RecordError, match="has no mark of a ledger where one should be"):
+        account(tmp_path)
 
 
 def test_a_clock_that_is_set_back_gives_nothing_back(tmp_path, monkeypatch):

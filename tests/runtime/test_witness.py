@@ -17,10 +17,11 @@ from fedloom.core.state import State
 from fedloom.core.task import Fault
 from fedloom.record import Recorder
 from fedloom.runtime.identity import Peer
-from fedloom.runtime.witness import EVIDENCE, FILE, Witness
+from fedloom.runtime.witness import EVIDENCE, SEEN, Witness
 from fedloom.store.checkpoint import Checkpoint, Key
 from fedloom.store.dispatches import Accepted
 from fedloom.store.files import digest_of
+from fedloom.store.notes import Notes
 from fedloom.store.record import lines_of
 
 RUN, ORIGIN = "run-1", "fedloom/coordinator/run-1"
@@ -85,7 +86,9 @@ class Coordinator:
 def witness(folder, number=11, **changes):
     folder.mkdir(parents=True, exist_ok=True)
     kept = {"run": RUN, "public": public(number), "sign": secret(number).sign, "commitment": f"data {number}"}
-    return Witness(folder, folder / "log.json", **{**kept, "now": lambda: 1_700_000_000.0, **changes})
+    return Witness(
+        Notes(folder / "site.db"), folder, folder / "log.json", **{**kept, "now": lambda: 1_700_000_000.0, **changes}
+    )
 
 
 def meet(there, one, name, number=11):
@@ -377,11 +380,11 @@ def test_a_site_that_insists_on_others_stops_where_they_do_not_sign(there, tmp_p
 def test_an_older_copy_of_its_own_folder_is_found_by_its_own_signature(there, tmp_path):
     one = witness(tmp_path / "north")
     meet(there, one, "north")
-    older = (one.folder / FILE).read_bytes()
+    older = one.notes.kept(SEEN)
     there.close({"south": "x"})
     meet(there, one, "north")
     there.close({"south": "x"})
-    (one.folder / FILE).write_bytes(older)
+    one.notes.keep(SEEN, older)
     refused(witness(tmp_path / "north"), there.shows("north", 2), "this site has signed a record of 3 entries, and")
 
 

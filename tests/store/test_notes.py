@@ -1,11 +1,14 @@
 """A site's journal: what was answered stays until its round is closed, and memory moves with it."""
 
-from contextlib import closing
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from fedloom.store.notes import Answered, Notes
+from fedloom.core.errors import RunError, StorageError
+from fedloom.store.notes import FILE, Answered, Notes, kept_in
 from small import same_tree
 
 MEMORY = {"local": np.float32([1, 2]), "stages": [None, ("x", 2)], "gather": None}
@@ -23,7 +26,7 @@ def reopened(tmp_path):
     held = []
 
     def again():
-        held.append(Notes(f"sqlite:///{tmp_path / 'site.db'}"))
+        held.append(Notes(tmp_path / FILE))
         return held[-1]
 
     yield again
@@ -81,7 +84,90 @@ def test_the_reply_and_the_memory_go_together(reopened, monkeypatch):
     assert same_tree(reopened().memories(), {"a": MEMORY})
 
 
+def test_what_is_kept_under_a_name_is_there_for_another_process_while_this_one_writes(reopened, tmp_path):
+    notes = reopened()
+    notes.keep("seen", {"size": 3})
+    with notes.together():
+        notes.keep("seen", {"size": 4})
+        notes.keep("mark", [1])
+        assert (kept_in(tmp_path / FILE, "seen"), kept_in(tmp_path / FILE, "mark")) == ({"size": 3}, None)
+    assert (kept_in(tmp_path / FILE, "seen"), reopened().kept("mark")) == ({"size": 4}, [1])
+
+
+def both(notes):
+    notes.answer(answered(1))
+    with notes.together():
+        notes.keep("seen", 1)
+    notes.keep("mark", object())
+
+
+def test_what_is_written_together_is_there_together_or_not_at_all(reopened):
+    notes = reopened()
+    with pytest.raises(TypeError), notes.together():
+        both(notes)
+    assert (notes.waiting(), notes.kept("seen")) == ([], None)
+    notes.keep("seen", 2)
+    assert reopened().kept("seen") == 2
+
+
+def test_a_journal_whose_process_ended_before_it_had_tables_keeps_nothing(tmp_path):
+    (tmp_path / FILE).touch()
+    assert kept_in(tmp_path / FILE, "seen") is None
+    with pytest.raises(StorageError, match=r"the site's journal .* cannot be read or written: unable to open"):
+        kept_in(tmp_path / "nowhere" / FILE, "seen")
+
+
+def test_a_damaged_journal_is_told_from_a_full_disk(reopened, tmp_path):
+    notes = reopened()
+    notes._database._connection.execute("PRAGMA max_page_count=12")
+    with pytest.raises(StorageError, match=r"the site's journal .* cannot be read or written: database or disk"):
+        notes.keep("seen", "x" * 100_000)
+    notes.keep("seen", "x")
+    notes._database.execute("UPDATE named SET value = '{'")
+    with pytest.raises(RunError, match="is damaged at 'seen'"):
+        notes.kept("seen")
+    other = tmp_path / "other.db"
+    other.write_text("no database at all, but a text that is long enough" * 50)
+    with pytest.raises(RunError, match="cannot be read or written: file is not a database") as caught:
+        Notes(other)
+    assert not isinstance(caught.value, StorageError)
+
+
+def pragmas(notes):
+    connection = notes._database._connection
+    return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
+
+
 def test_it_outlives_a_power_cut(reopened):
-    with closing(reopened()) as notes, notes._engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    """What is not durable by itself is on the disk with the next that is: both go through one log, in order."""
+    notes = reopened()
+    full, normal = 2, 1
+    notes.keep("seen", 1)
+    assert pragmas(notes) == [full, "wal"]
+    with notes.together(durable=False):
+        notes.keep("seen", 2)
+    assert pragmas(notes) == [normal, "wal"]
+    with notes.together():
+        notes.keep("seen", 3)
+        assert pragmas(notes) == [full, "wal"]
+
+
+WRITES = """
+import os, signal, sys
+from pathlib import Path
+from fedloom.store.notes import Notes
+
+notes = Notes(Path(sys.argv[1]))
+with notes.together(durable=False):
+    notes.keep("first", 1)
+with notes.together():
+    notes.keep("second", 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_9_loses_what_was_not_finished_and_nothing_before(reopened, tmp_path):
+    done = subprocess.run([sys.executable, "-c", WRITES, str(tmp_path / FILE)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [kept_in(tmp_path / FILE, name) for name in ("first", "second")] == [1, None]
+    assert [reopened().kept(name) for name in ("first", "second")] == [1, None]

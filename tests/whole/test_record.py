@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from fedloom.runtime.identity import text_of
-from fedloom.runtime.witness import FILE
+from fedloom.runtime.witness import SEEN
 from fedloom.store.checkpoint import Key
+from fedloom.store.notes import FILE, kept_in
 from fedloom.verify import verify
 from wired import COORDINATOR, Federated, clients, slow
 
@@ -64,7 +65,7 @@ def test_a_record_survives_kills_and_is_signed_by_all(tmp_path):
     assert (
         said["updates"] == "28 accepted updates with the hashes that are recorded; 28 are kept here, with these hashes"
     )
-    assert all(json.loads((path / FILE).read_text())["size"] == found.entries for path in seen)
+    assert all(kept_in(path / FILE, SEEN)["size"] == found.entries for path in seen)
 
 
 def test_a_coordinator_whose_record_was_changed_does_not_go_on_and_sites_would_see_it(tmp_path):

@@ -27,15 +27,15 @@ def command(
     """Show what this site's data sets have spent in privacy, run by run and together, and what is left."""
     from .. import policyfile
     from ..join import ledger_file
-    from ..privacy.ledger import MARK, Ledger, standings
+    from ..privacy.ledger import Ledger, marks, standings
 
     if not 0 < delta < 1:
         raise ConfigError(f"--delta must be in (0, 1), got {delta}.")
     policy = policyfile.read(home)
-    path = ledger_file(home, policy)
-    if not path.is_file() and not list((home / "runs").glob(f"*/{MARK}")):
+    path, seen = ledger_file(home, policy), marks(home / "runs")
+    if not path.is_file() and not seen:
         raise ConfigError(f"there is no ledger {path}; the first `fedloom join` of this site begins it.")
-    ledger = Ledger.opened(path, (home / "runs").glob(f"*/{MARK}"))
+    ledger = Ledger.opened(path, seen)
     found = standings(ledger, policy.budget, delta)
     if json_:
         tell({"ledger": str(path), "data": [figures(each) for each in found]})

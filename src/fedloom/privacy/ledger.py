@@ -18,11 +18,12 @@ from ..core.event import NOT_PRIVATE, DpEvent
 from ..core.strategy import Strategy
 from ..core.task import Evaluate, Measure, TaskBody, Train
 from ..store.chain import Chain, Entry, Mark, canonical
-from ..store.files import read_json, write_json
+from ..store.notes import FILE as NOTES
+from ..store.notes import Notes, kept_in
 from .compose import Kind, Total, composed, event_of, kind_of, tree
 from .examples import answer
 
-FILE, MARK = "ledger.jsonl", "ledger.json"
+FILE, MARK = "ledger.jsonl", "ledger"  # the file, and a name in the journals of runs
 TRAIN, EVALUATE, MEASURE = "train", "evaluate", "measure"
 COORDINATOR, SITE = "the coordinator, as it promises", "this site"
 TOGETHER = "this site and the others of a hidden sum, each its share"
@@ -85,28 +86,24 @@ class Ledger:
     _counted: int = 0
 
     @staticmethod
-    def opened(path: Path, seen: Iterable[Path] = ()) -> "Ledger":
+    def opened(path: Path, seen: Mapping[str, Mark] = {}) -> "Ledger":
         """Return the ledger, begun where there is none; raises `RecordError` if more of it was seen than is there.
 
         Args:
             path: of its file.
-            seen: files that runs have marked what they saw of it with.
+            seen: run -> how far it has seen the ledger, as `marks` found it before.
         """
         ledger = Ledger(Chain(path, "ledger"))
         with ledger.chain.held():
-            for mark in sorted(seen):
-                ledger._reaches(mark)
+            for run, mark in sorted(seen.items()):
+                ledger._reaches(run, mark)
             ledger.chain.begin({"key": urandom(32).hex()})
         return ledger
 
-    def _reaches(self, seen: Path) -> None:
-        try:
-            mark = Mark(**read_json(seen))
-        except TypeError as error:
-            raise RecordError(f"{seen} is no mark of a ledger: {error}; put its newest copy back.") from error
+    def _reaches(self, run: str, mark: Mark) -> None:
         if not self.chain.has(mark):
             raise RecordError(
-                f"{self.chain.path} has {self.chain.mark.size} lines, and the run {seen.parent.name} has seen line "
+                f"{self.chain.path} has {self.chain.mark.size} lines, and the run {run} has seen line "
                 f"{mark.size} of this site's ledger: an older copy, or another ledger, lies in its place. Nothing is "
                 f"answered before the newest one is back."
             )
@@ -167,6 +164,19 @@ class Ledger:
         return [(self.event(run, what), times) for (run, what), times in sorted(answers.items())]
 
 
+def marks(runs: Path) -> dict[str, Mark]:
+    """Return how far each run has seen the site's ledger: of those with a journal in this folder's folders."""
+    found = {path: kept_in(path, MARK) for path in runs.glob(f"*/{NOTES}")}
+    return {path.parent.name: _mark(path, said) for path, said in found.items() if said is not None}
+
+
+def _mark(path: Path, said: Any) -> Mark:
+    match said:
+        case {"size": int(size), "head": str(head)}:
+            return Mark(size, head)
+    raise RecordError(f"{path} has no mark of a ledger where one should be; put its newest copy back.")
+
+
 @dataclass(eq=False)
 class Account:
     """One data set in one run: what may still be answered, and the pen that writes down what is.
@@ -175,7 +185,7 @@ class Account:
         ledger: of the site; data, at: places of the data set and the run in it.
         run: the run.
         budget: None keeps the ledger and enforces nothing.
-        mark: where it is written what of the ledger has been seen, beside the run's own log.
+        notes: the journal of the run, where it is written how far the ledger was seen.
     """
 
     ledger: Ledger
@@ -183,15 +193,15 @@ class Account:
     at: int
     run: Run
     budget: Budget | None
-    mark: Path
+    notes: Notes
     _others: "Counter[tuple[int, str]] | None" = None  # for which `_most` was found
     _most: int = 0
 
     @staticmethod
-    def opened(ledger: Ledger, data: int, run: Run, budget: Budget | None, mark: Path) -> "Account":
+    def opened(ledger: Ledger, data: int, run: Run, budget: Budget | None, notes: Notes) -> "Account":
         """Return the account of a run, which is written down."""
         with ledger.chain.held():
-            return Account(ledger, data, ledger.place(run.entry()), run, budget, mark)
+            return Account(ledger, data, ledger.place(run.entry()), run, budget, notes)
 
     def objection(self, body: TaskBody) -> str:
         """Return why a task may not be answered; empty if it may."""
@@ -202,7 +212,11 @@ class Account:
             return self._refusal(self.budget, what)
 
     def spend(self, body: TaskBody) -> str:
-        """Write an answer down, on the disk when this returns; return why it may not leave, or nothing."""
+        """Write an answer down, on the disk when this returns; return why it may not leave, or nothing.
+
+        How far the ledger was seen may follow with what else is written of the answer, before it leaves: such a mark is
+        never ahead of the ledger, and what it does not know of was told to nobody.
+        """
         what = _RELEASES.get(type(body))
         if what is None:
             return ""
@@ -210,7 +224,7 @@ class Account:
             why = "" if self.budget is None else self._refusal(self.budget, what)
             if not why:
                 answer = {"kind": "answer", "data": self.data, "run": self.at, "what": what}
-                write_json(self.mark, vars(self.ledger.chain.append(answer)))
+                self.notes.keep(MARK, vars(self.ledger.chain.append(answer)))
             return why
 
     def _refusal(self, budget: Budget, what: str) -> str:

@@ -15,10 +15,11 @@ from ..core.errors import RecordError, WireError
 from ..store.checkpoint import Checkpoint, Key, Sign
 from ..store.files import read_json, write_json, write_whole
 from ..store.merkle import EMPTY, consistent, included, leaf_hash
+from ..store.notes import Notes
 from ..store.record import slot_leaf
 from .identity import Peer, text_of
 
-FILE, PIN, EVIDENCE = "record.json", "log.json", "evidence.json"
+SEEN, PIN, EVIDENCE = "record", "log.json", "evidence.json"  # a name in the site's journal, and two files
 PATIENCE = 2  # checkpoints until what was counted must be in the record, and others' cosignatures on it
 ROOTS = 64  # earlier checkpoints that are remembered
 
@@ -27,7 +28,7 @@ Said = Mapping[str, Any]
 
 @dataclass(eq=False)
 class Seen:
-    """What a witness remembers of a record; a value that its file holds.
+    """What a witness remembers of a record; a value that the site's journal keeps.
 
     Args:
         size, root: of the last checkpoint that it verified; note: its text.
@@ -52,6 +53,7 @@ class Witness:
     """One site's eyes on the record of one run.
 
     Args:
+        notes: the site's journal of the run, which keeps what was seen.
         folder: of the run at the site; pin: the file with the coordinator's key, the same for all runs.
         run: its id.
         public: its own identity key, 32 bytes; sign: with it.
@@ -61,6 +63,7 @@ class Witness:
         now: seconds since 1970, for its cosignatures alone.
     """
 
+    notes: Notes
     folder: Path
     pin: Path
     run: str
@@ -78,11 +81,10 @@ class Witness:
                 f"this site stopped taking part in {self.run}, because its record was not what it should be; "
                 f"{self.folder / EVIDENCE} has what was shown. Look into it with the other sites before it is removed."
             )
-        if (self.folder / FILE).exists():
-            try:
-                self.seen = Seen(**read_json(self.folder / FILE))
-            except TypeError as error:
-                raise RecordError(f"{self.folder / FILE} is not what a witness writes: {error}.") from error
+        try:
+            self.seen = Seen(**(self.notes.kept(SEEN) or {}))
+        except TypeError as error:
+            raise RecordError(f"what is kept in {self.folder} is not what a witness writes: {error}.") from error
 
     def meet(self, peer: Peer) -> None:
         """Refuse whoever shows no record, if it insists on others who watch it."""
@@ -258,7 +260,7 @@ class Witness:
         seen.size, seen.root, seen.note, seen.unseen = note.size, note.root.hex(), note.text(), []
 
     def _save(self) -> None:
-        write_whole(self.folder / FILE, json.dumps(vars(self.seen)).encode())
+        self.notes.keep(SEEN, vars(self.seen))
 
 
 def _field(said: Any, name: str, kind: type) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedloom.adapters.numpy import logistic
-from fedloom.core.errors import WireError
+from fedloom.core.errors import StorageError, WireError
 from fedloom.core.task import Evaluate, Fault, Prepare, Reply, Task, Train
 from fedloom.core.tree import split
 from fedloom.recipes import scaffold
@@ -24,7 +24,7 @@ class Place:
     def desk(self):
         there = small(logistic(4), scaffold(), classification(), slow=self.trained)
         self.there, trainer = there, there.parties["site0"]
-        notes = Notes(f"sqlite:///{self.folder / 'site.db'}")
+        notes = Notes(self.folder / "site.db")
         self.held.append(notes)
         spools = [Spool(self.folder / name, 1 << 20) for name in ("in", "out")]
         return Desk(trainer, trainer, notes, *spools, lambda room: None)
@@ -80,6 +80,35 @@ def test_only_what_was_counted_moves_memory(place, crash):
     assert desk.waiting == {}
     assert list(desk.outgoing.folder.iterdir()) == []
     assert same_tree(place.desk().trainer.remembered(), moved)
+
+
+def test_what_a_power_cut_takes_of_a_settling_is_settled_again(place):
+    """A settling is not waited for: the journal as it was before, and the reply's body is gone."""
+    desk = place.desk()
+    place.asked(desk, 1)
+    before = {path: path.read_bytes() for path in place.folder.glob("site.db*")}
+    desk.settle({1}, set())
+    moved = desk.trainer.remembered()
+    place.held.pop().close()
+    for path, content in before.items():
+        path.write_bytes(content)
+    again = place.desk()
+    assert list(again.waiting) == [1]
+    again.settle({1}, set())
+    assert same_tree(again.trainer.remembered(), moved)
+    assert (again.waiting, place.desk().waiting) == ({}, {})
+
+
+def test_a_reply_that_cannot_be_written_down_is_not_offered(place, monkeypatch):
+    desk = place.desk()
+
+    def full(value):
+        raise StorageError("no space left.")
+
+    monkeypatch.setattr(desk.notes, "answer", full)
+    with pytest.raises(StorageError):
+        place.asked(desk, 1)
+    assert (desk.waiting, place.desk().waiting) == ({}, {})
 
 
 def test_what_will_never_be_counted_is_forgotten_and_moves_nothing(place):

@@ -40,7 +40,7 @@ class Mortal:
         trainer = there.parties["site0"]
         trainer.identity = self.registry.identity("site0")
         self.total = there.terms.total
-        notes = Notes(f"sqlite:///{self.folder / 'site.db'}")
+        notes = Notes(self.folder / "site.db")
         return Desk(
             trainer, trainer, notes, *(Spool(self.folder / n, 1 << 20) for n in ("in", "out")), lambda room: None
         )

@@ -100,16 +100,12 @@ class Desk:
             return
         if isinstance(task.body, Train) and self.witness is not None:
             self.witness.admit(task.body.round, model_of(message))
-        reply = next(iter(self.party.answer([task])))
+        with self.notes.together():  # on the disk at its end, and only then is anything offered
+            reply = next(iter(self.party.answer([task])))
+            body = self.outgoing.put(reply_tree(reply.body))
+            self._note(task, reply, body, message)
         if isinstance(task.body, Measure | Prepare):
             self._learn_whether_refused(task.body, reply)
-        body = self.outgoing.put(reply_tree(reply.body))
-        if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice
-            self.notes.settle([], {self.trainer.name: self.trainer.memory})
-        if isinstance(task.body, Train):
-            self._note(task, reply, body)
-            if self.witness is not None and isinstance(reply.body, Trained):
-                self.witness.answered(task.number, task.body.round, model_of(message), body.digest)
         offer([key], body, reply.seconds)
 
     def cancel(self, keys: Collection[str]) -> None:
@@ -121,16 +117,22 @@ class Desk:
             self.outgoing.drop(digest)
 
     def settle(self, counted: set[int], void: set[int]) -> None:
-        """Learn which replies were counted; memory moves, and what was answered in closed rounds is forgotten."""
+        """Learn which replies were counted; memory moves, and what was answered in closed rounds is forgotten.
+
+        This is not waited for: it is on the disk before the next reply is. After a power cut that takes it away the
+        replies wait again, together with the memory from before, and the coordinator, who has verdicts on its disk
+        before it tells them, is asked for these once more.
+        """
         numbers = [number for number in self.waiting if number in counted or number in void]
         if not numbers:
             return
-        if self.witness is not None:
-            self.witness.settled(counted, void)
         self.closed.update(numbers)
-        self.party.settle(counted)
-        moved = {self.trainer.name: self.trainer.memory} if self.trainer.memory is not None else {}
-        self.notes.settle(numbers, moved)
+        with self.notes.together(durable=False):
+            if self.witness is not None:
+                self.witness.settled(counted, void)
+            self.party.settle(counted)
+            moved = {self.trainer.name: self.trainer.memory} if self.trainer.memory is not None else {}
+            self.notes.settle(numbers, moved)
         for number in numbers:
             self.outgoing.drop(self.waiting.pop(number).digest)
         self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
@@ -154,10 +156,17 @@ class Desk:
             self.outgoing.drop(self.waiting.pop(number).digest)
             self.trainer.pending.pop(number, None)
 
-    def _note(self, task: Task, reply: Reply, body: Body) -> None:
+    def _note(self, task: Task, reply: Reply, body: Body, message: Message) -> None:
+        """Write down what must be known of an answer after a crash."""
+        if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice
+            self.notes.settle([], {self.trainer.name: self.trainer.memory})
+        if not isinstance(task.body, Train):
+            return
         memory = self.trainer.pending.get(task.number)
         kept = Answered(task.number, task.party, body.digest, body.size, reply.seconds, memory)
         self.notes.answer(kept)
+        if self.witness is not None and isinstance(reply.body, Trained):
+            self.witness.answered(task.number, task.body.round, model_of(message), body.digest)
         self.waiting[task.number] = kept
 
     def _task(self, message: Message) -> Task:

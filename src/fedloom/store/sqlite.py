@@ -1,0 +1,106 @@
+"""A file that is an SQLite database, over one connection that stays open: what a site writes before anything leaves."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from ..core.errors import RunError, StorageError
+
+PATIENCE_S = 30.0  # for another process that is writing
+Row = tuple[Any, ...]
+
+
+class Database:
+    """A database of a few small tables; threads and processes may share it, and write one after the other.
+
+    Args:
+        path: of the file; it is made where it is missing, its folder is not.
+        what: it is called in errors, before its path.
+        tables: that it has, by name: what stands between the parentheses of CREATE TABLE.
+
+    >>> from tempfile import mkdtemp
+    >>> database = Database(Path(mkdtemp()) / "some.db", "the file", {"seen": "number INTEGER PRIMARY KEY"})
+    >>> with database.together():
+    ...     database.execute("INSERT INTO seen VALUES (?)", [3])
+    ...     database.execute("SELECT number FROM seen")
+    []
+    [(3,)]
+    >>> database.close()
+    """
+
+    def __init__(self, path: Path, what: str, tables: dict[str, str]) -> None:
+        self._name, self._lock = f"{what} {path}", RLock()
+        self._inside, self._durable = False, True
+        with _said(self._name):
+            self._connection = sqlite3.connect(path, PATIENCE_S, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._through(True)
+        with self.together():
+            for name, columns in tables.items():
+                self.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+
+    @contextmanager
+    def together(self, *, durable: bool = True) -> Iterator[None]:
+        """Make one transaction of all that is executed within: it begins with the first of it, and all or none is kept.
+
+        At the end of a `durable` one it is on the disk, with all that was written before. Another one outlives the
+        process, and a power cut once a durable one has followed. What is opened within another one is part of that.
+        """
+        with self._lock:
+            if self._inside:
+                yield
+                return
+            self._inside, self._durable = True, durable
+            try:
+                yield
+                self._end("COMMIT")
+            except BaseException:
+                self._end("ROLLBACK")
+                raise
+            finally:
+                self._inside = False
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Do this, and return its rows; by itself it is a transaction."""
+        with self.together(), _said(self._name):
+            if not self._connection.in_transaction:
+                if self._durable != self._writes_through:
+                    self._through(self._durable)
+                self._connection.execute("BEGIN IMMEDIATE")  # nobody writes between what is read here and written
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def _through(self, durable: bool) -> None:
+        """Write through to the disk at every end of a transaction, or not; this cannot be changed within one."""
+        self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        self._writes_through = durable
+
+    def _end(self, how: str) -> None:
+        with _said(self._name):
+            if self._connection.in_transaction:
+                self._connection.execute(how)
+
+
+def look(path: Path, what: str, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+    """Return the rows of a question to a database that another process may have open; nothing is written."""
+    with (
+        _said(f"{what} {path}"),
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", PATIENCE_S, uri=True)) as connection,
+    ):
+        return connection.execute(statement, values).fetchall()
+
+
+@contextmanager
+def _said(name: str) -> Iterator[None]:
+    """Say what the database complains of: the disk that it cannot reach, or the file that is damaged."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        kind = StorageError if isinstance(error, sqlite3.OperationalError) else RunError
+        raise kind(f"{name} cannot be read or written: {error}.") from error
