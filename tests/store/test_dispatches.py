@@ -51,8 +51,8 @@ def test_who_was_asked_under_a_number_stays(reopened):
 def test_updates_are_in_the_order_of_acceptance_and_each_is_there_once(reopened):
     log = reopened()
     for numbers in ((3,), (1, 2), (3,), (7,), (1, 2)):
-        log.accept(row(*numbers, digest=f"d{numbers[0]}"))
-    log.accept(row(3, digest="another"))
+        log.accept([row(*numbers, digest=f"d{numbers[0]}")])
+    log.accept([row(3, digest="another")])
     again = reopened()
     assert [(found.numbers, found.digest) for found in again.accepted(range(1, 9))] == [
         ((3,), "another"),  # in its place, and with the body that is there now
@@ -93,11 +93,11 @@ def test_what_parties_are_told_is_written_through_to_the_disk_and_all_before_it(
         levels.append(connection.connection.dbapi_connection.execute("PRAGMA synchronous").fetchone()[0])
 
     log.ask({1: "a", 2: "b"}, 1)
-    log.accept(row(1))
+    log.accept([row(1)])
     log.close([1], [2])
     log.join([Joined(Member("a", 3), "a", 0)])
     log.leave(["a"])
-    log.accept(row(2))
+    log.accept([row(2)])
     assert levels == [1, 1, 2, 2, 2, 1]
 
 

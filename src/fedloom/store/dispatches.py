@@ -12,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    between,
     bindparam,
     delete,
     func,
@@ -55,6 +56,13 @@ _ACCEPTED = Table(
     Column("size", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
 )
+
+_NUMBERS = _ASKED.c.number, bindparam("low"), bindparam("high")
+_ASK, _ACCEPT = insert(_ASKED), insert(_ACCEPTED)  # statements that are said each round are built once
+_KNOWN = select(_ASKED.c.number).where(between(*_NUMBERS))
+_AGAIN = update(_ACCEPTED).where(_ACCEPTED.c.number == bindparam("of"))
+_OF = select(_ACCEPTED).where(between(_ACCEPTED.c.number, *_NUMBERS[1:])).order_by(_ACCEPTED.c.place)
+_CLOSE = update(_ASKED).where(_ASKED.c.number == bindparam("of")).values(counted=bindparam("verdict"))
 
 
 @dataclass(frozen=True)
@@ -154,38 +162,39 @@ class Dispatches:
 
     def ask(self, parties: Mapping[int, str], round: int) -> set[int]:
         """Write down who is asked under which number; return those that are there already, which stay as they are."""
-        there = (_ASKED.c.number >= min(parties)) & (_ASKED.c.number <= max(parties))
+        beyond = self._latest is not None and min(parties) > self._latest[0]  # so none of them can be there
         with transaction(self._engine) as connection:
-            known = set(connection.execute(select(_ASKED.c.number).where(there)).scalars())
+            there = {"low": min(parties), "high": max(parties)}
+            known = set() if beyond else set(connection.execute(_KNOWN, there).scalars())
             new = {number: party for number, party in parties.items() if number not in known}
             if new:
                 rows = [{"number": number, "party": party, "round": round} for number, party in new.items()]
-                connection.execute(insert(_ASKED), rows)
+                connection.execute(_ASK, rows)
         self._open |= new
         if self._latest is not None and new:
             self._latest = max(self._latest, (max(new), round))
         return known & set(parties)
 
-    def accept(self, accepted: Accepted) -> None:
-        """Write an update down, behind those before it; one that came again stays in its place, with its new body."""
-        row, number = {**vars(accepted), "number": accepted.numbers[0]}, accepted.numbers[0]
-        row |= {"numbers": list(accepted.numbers), "parties": list(accepted.parties)}
+    def accept(self, accepted: Sequence[Accepted]) -> None:
+        """Write updates down, behind those before them; one that came again stays in its place, with its new body."""
+        rows = [_row(each) for each in accepted]
         try:
-            with self._engine.begin() as connection:  # in one go, for it is there seldom
-                connection.execute(insert(_ACCEPTED), row)
+            with self._engine.begin() as connection:  # in one go, for they are there seldom
+                connection.execute(_ACCEPT, rows)
         except IntegrityError:
             with transaction(self._engine) as connection:
-                connection.execute(update(_ACCEPTED).where(_ACCEPTED.c.number == number), row)
+                for row in rows:
+                    if not connection.execute(_AGAIN, {**row, "of": row["number"]}).rowcount:
+                        connection.execute(_ACCEPT, row)
         except DBAPIError as error:
             raise unusable(self._engine, error) from error
 
     def accepted(self, numbers: Collection[int]) -> list[Accepted]:
         """Return the accepted answers to these dispatches, in the order of acceptance."""
         wanted = set(numbers)
-        low, high = min(numbers, default=0), max(numbers, default=-1)
-        where = (_ACCEPTED.c.number >= low) & (_ACCEPTED.c.number <= high)
+        there = {"low": min(numbers, default=0), "high": max(numbers, default=-1)}
         with transaction(self._engine) as connection:
-            rows = connection.execute(select(_ACCEPTED).where(where).order_by(_ACCEPTED.c.place)).all()
+            rows = connection.execute(_OF, there).all()
         return [
             Accepted(tuple(row.numbers), tuple(row.parties), row.digest, row.size, row.seconds)
             for row in rows
@@ -194,12 +203,11 @@ class Dispatches:
 
     def close(self, counted: Collection[int], void: Collection[int]) -> None:
         """Write down which dispatches were counted and which never will be."""
-        verdict = update(_ASKED).where(_ASKED.c.number == bindparam("of")).values(counted=bindparam("verdict"))
         rows = [{"of": number, "verdict": value} for numbers, value in ((counted, 1), (void, 0)) for number in numbers]
         if not rows:
             return
         with transaction(self._engine, durable=True) as connection:
-            connection.execute(verdict, rows)
+            connection.execute(_CLOSE, rows)
         for row in rows:
             self._add_up(self._open.pop(row["of"], None), row["verdict"])
 
@@ -242,3 +250,8 @@ class Dispatches:
         """Return the dispatches that are neither counted nor void."""
         with transaction(self._engine) as connection:
             return list(connection.execute(select(_ASKED.c.number).where(_ASKED.c.counted.is_(None))).scalars())
+
+
+def _row(accepted: Accepted) -> dict[str, Any]:
+    lists = {"numbers": list(accepted.numbers), "parties": list(accepted.parties)}
+    return {**vars(accepted), **lists, "number": accepted.numbers[0]}

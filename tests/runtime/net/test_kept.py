@@ -135,7 +135,7 @@ def test_an_update_that_answers_an_evaluation_speaks_for_nobody(office):
     assert office.log.accepted(range(10)) == []
     # and were it in the log, it would not be taken for another party's
     digest = office.hall.seats["b"].spool.put(trained(66.0))
-    office.log.accept(Accepted((7,), ("b",), digest.digest, digest.size, 0.0))
+    office.log.accept([Accepted((7,), ("b",), digest.digest, digest.size, 0.0)])
     ask = office.kept.send(train((7, "a")))
     assert office.kinds("a") == ["task"]
     assert drained(office, ask) == []
@@ -155,6 +155,20 @@ def test_replays_come_in_the_order_of_acceptance_across_sends(office):
     assert office.kept.receive(again, 0.0).numbers == (1,)
     office.kept.send(train((3, "c")), again)
     assert [reply.numbers for reply in drained(office, again)] == [(3,), (2,)]
+
+
+def test_what_has_arrived_together_is_written_down_together_and_none_is_lost_behind_the_first(office):
+    tasks = train((1, "a"), (2, "b"), (3, "c"))
+    ask = office.come().kept.send(tasks)
+    office.offer("c", ["train/3"], trained(3.0))
+    office.offer("b", ["train/2"], b"garbage")
+    office.offer("a", ["train/1"], trained(1.0))
+    assert office.kept.receive(ask, 0.0).numbers == (3,)
+    assert [row.numbers for row in office.log.accepted((1, 2, 3))] == [(3,), (1,)]
+    assert [reply.numbers for reply in drained(office, ask)] == [(2,), (1,)]
+    ask = office.crash().come().kept.send(tasks)
+    assert [office.kinds(name) for name in "abc"] == [[], ["task"], []]
+    assert [reply.numbers for reply in drained(office, ask)] == [(3,), (1,)]
 
 
 def test_a_body_that_is_gone_from_the_disk_is_asked_for_again(office):

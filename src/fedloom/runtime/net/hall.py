@@ -129,6 +129,14 @@ class Hall:
                     return None
                 self.changed.wait(left if until is None else min(left, until - self.now()))
 
+    def ready(self, ask: Ask) -> list[Reply]:
+        """Return the replies of this ask that are there already, all of them."""
+        with self.changed:
+            found = self._ready.get(ask.id, deque())
+            replies = list(found)
+            found.clear()
+            return replies
+
     def cancel(self, ask: Ask) -> None:
         """Tell everybody who has not answered that there is no need to."""
         with self.changed:

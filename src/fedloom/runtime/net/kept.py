@@ -5,7 +5,7 @@ log, in their order; only what was not answered is asked again. A round that was
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Kept:
     keep_bodies: bool = False
     closed: Callable[[], None] = lambda: None
     sums: Path | None = None
-    _replays: dict[int, deque[Reply]] = field(default_factory=dict)
+    _waiting: dict[int, deque[Reply]] = field(default_factory=dict)  # by ask: in the log, and not received yet
     _asked: dict[int, int] = field(default_factory=dict)  # open dispatches, and the ask that each belongs to
     _over: set[int] = field(default_factory=set)  # of those, who has answered or will not be waited for
     _bodies: dict[tuple[int, ...], tuple[str, str]] = field(default_factory=dict)  # of open dispatches: party, digest
@@ -78,22 +78,21 @@ class Kept:
 
     def receive(self, ask: Ask, timeout_s: float | None) -> Reply | None:
         """Return the next reply, from the log or from a party; an update is in the log before it is returned."""
-        if self._replays.get(ask.id):
-            reply = self._replays[ask.id].popleft()
-            self._over.update(reply.numbers)
-            return reply
-        found = self.hall.receive(ask, timeout_s)
-        if found is not None and isinstance(found.body, Trained):
-            body, seconds = self.hall.source(found)
-            self._bodies[found.numbers] = (found.parties[0], body.digest)
-            self.log.accept(Accepted(found.numbers, found.parties, body.digest, body.size, seconds))
-        if found is not None:
-            self._over.update(self._asked.keys() & set(found.numbers) if self._trains(ask) else ())
-        return found
+        if not self._trains(ask):
+            return self.hall.receive(ask, timeout_s)
+        waiting = self._waiting.setdefault(ask.id, deque())
+        if not waiting and (found := self.hall.receive(ask, timeout_s)) is not None:
+            waiting += [found, *self.hall.ready(ask)]
+            self._accept(waiting)
+        if not waiting:
+            return None
+        reply = waiting.popleft()
+        self._over.update(self._asked.keys() & set(reply.numbers))
+        return reply
 
     def cancel(self, ask: Ask) -> None:
         """Drop what was not answered."""
-        self._replays.pop(ask.id, None)
+        self._waiting.pop(ask.id, None)
         self._over.update(number for number, of in self._asked.items() if of == ask.id)
         self.hall.cancel(ask)
 
@@ -149,12 +148,23 @@ class Kept:
             rounds.setdefault(task.body.round, {})[task.number] = task.party
         return {number for round, parties in rounds.items() for number in self.log.ask(parties, round)}
 
+    def _accept(self, replies: Iterable[Reply]) -> None:
+        """Write the updates among these down, all at once."""
+        rows = []
+        for reply in replies:
+            if isinstance(reply.body, Trained):
+                body, seconds = self.hall.source(reply)
+                self._bodies[reply.numbers] = (reply.parties[0], body.digest)
+                rows.append(Accepted(reply.numbers, reply.parties, body.digest, body.size, seconds))
+        if rows:
+            self.log.accept(rows)
+
     def _replay(self, ask: Ask, replies: Sequence[Reply]) -> None:
         """Put these among those that wait to be received again, in the order in which all were accepted."""
         if replies:
             places = {row.numbers: place for place, row in enumerate(self.log.accepted(self._asked))}
-            waiting = [*self._replays.get(ask.id, ()), *replies]
-            self._replays[ask.id] = deque(sorted(waiting, key=lambda reply: places[reply.numbers]))
+            waiting = [*self._waiting.get(ask.id, ()), *replies]
+            self._waiting[ask.id] = deque(sorted(waiting, key=lambda reply: places.get(reply.numbers, len(places))))
 
     def _trains(self, ask: Ask) -> bool:
         return ask.id in self._asked.values()
