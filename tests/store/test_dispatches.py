@@ -115,7 +115,7 @@ STEPS = st.one_of(
 @given(steps=st.lists(STEPS, max_size=25))
 def test_what_is_remembered_is_what_another_process_reads(steps, tmp_path_factory):
     engine = opened_engine(f"sqlite:///{tmp_path_factory.mktemp('log') / 'journal.db'}")
-    log, round = Dispatches(engine), 0
+    log, round, highest = Dispatches(engine), 0, 0
     for what, which, number in steps:
         match what:
             case "join":
@@ -123,8 +123,9 @@ def test_what_is_remembered_is_what_another_process_reads(steps, tmp_path_factor
             case "leave":
                 log.leave([which], round)
             case "ask":
-                round += 1
-                log.ask({number: which, number + 1: "z"}, round)
+                round, first = round + 1, min(number, highest + 1)  # what is new lies behind all before it
+                log.ask({first: which, first + 1: "z"}, round)
+                highest = max(highest, first + 1)
             case "close":
                 log.close({number} if which else (), () if which else {number})
             case "restart":

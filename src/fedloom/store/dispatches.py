@@ -57,11 +57,10 @@ _ACCEPTED = Table(
     Column("seconds", Float, nullable=False),
 )
 
-_NUMBERS = _ASKED.c.number, bindparam("low"), bindparam("high")
 _ASK, _ACCEPT = insert(_ASKED), insert(_ACCEPTED)  # statements that are said each round are built once
-_KNOWN = select(_ASKED.c.number).where(between(*_NUMBERS))
+_KNOWN = select(_ASKED.c.number).where(between(_ASKED.c.number, bindparam("low"), bindparam("high")))
 _AGAIN = update(_ACCEPTED).where(_ACCEPTED.c.number == bindparam("of"))
-_OF = select(_ACCEPTED).where(between(_ACCEPTED.c.number, *_NUMBERS[1:])).order_by(_ACCEPTED.c.place)
+_OF = select(_ACCEPTED).where(between(_ACCEPTED.c.number, bindparam("low"), bindparam("high")))
 _CLOSE = update(_ASKED).where(_ASKED.c.number == bindparam("of")).values(counted=bindparam("verdict"))
 
 
@@ -161,7 +160,10 @@ class Dispatches:
         return self._latest[1]
 
     def ask(self, parties: Mapping[int, str], round: int) -> set[int]:
-        """Write down who is asked under which number; return those that are there already, which stay as they are."""
+        """Write down who is asked under which number; return those that are there already, which stay as they are.
+
+        Numbers that are new lie behind all before them.
+        """
         beyond = self._latest is not None and min(parties) > self._latest[0]  # so none of them can be there
         with transaction(self._engine) as connection:
             there = {"low": min(parties), "high": max(parties)}
@@ -194,7 +196,7 @@ class Dispatches:
         wanted = set(numbers)
         there = {"low": min(numbers, default=0), "high": max(numbers, default=-1)}
         with transaction(self._engine) as connection:
-            rows = connection.execute(_OF, there).all()
+            rows = connection.execute(_OF.order_by(_ACCEPTED.c.place), there).all()
         return [
             Accepted(tuple(row.numbers), tuple(row.parties), row.digest, row.size, row.seconds)
             for row in rows

@@ -40,7 +40,7 @@ from ..core.tree import Tree, join, split
 from .files import dump, pieces, restore, write_parts
 from .reused import Files
 
-LARGE, STATE, _BESIDE = 1 << 20, "state-", b"beside:"
+LARGE, STATE, _BESIDE = 1 << 16, "state-", b"beside:"
 _NONE: tuple[int, Mapping[str, Any]] = (-1, {})  # no arrays have been written ahead
 _RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
 _META = MetaData()

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from weakref import WeakSet
 
-LARGE = 1 << 20  # bytes; a smaller file is not worth keeping
+LARGE = 1 << 16  # bytes; a smaller file is not worth keeping
 SPARE = "spare"
 
 
