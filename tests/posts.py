@@ -59,6 +59,9 @@ class Post:
     def send(self, kind, /, **fields):
         self.said.append({"kind": kind, **fields})
 
+    def send_all(self, messages):
+        self.said.extend(messages)
+
     def send_chunk(self, digest, offset, data):
         self.given.append((digest, offset, bytes(data)))
 

@@ -253,6 +253,15 @@ def test_a_changed_reply_is_refused_or_harmless(data):
         str(body).encode()
 
 
+@pytest.mark.parametrize("kind", [np.float32([]), np.float32([1, 2]), 3, None, ["trained"]])
+def test_a_kind_that_is_no_word_is_refused(kind):
+    for tree in (reply_tree(Ready(1, 1)) | {"reply": kind}, {"reply": kind}):
+        with pytest.raises(WireError, match="of no kind that is known"):
+            reply_of(tree, LAYOUTS, "north")
+    with pytest.raises(WireError, match="of no kind that is known"):
+        task_of({"task": kind})
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_a_changed_task_is_refused_or_a_task(data):

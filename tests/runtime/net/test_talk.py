@@ -12,7 +12,7 @@ from lines import KEYS, WAIT_S, channel, channels, lines
 
 from fedloom.core.errors import WireError
 from fedloom.runtime.net.line import CHUNK, CHUNK_BYTES, CONTROL, ENROL, LIMITS, NONCE
-from fedloom.runtime.net.talk import SIGNATURE, Chunk, field_of, numbers_of, parsed
+from fedloom.runtime.net.talk import MOST_TOGETHER, SIGNATURE, Chunk, field_of, numbers_of, parsed
 
 REFUSED = "unsigned, signed by somebody else, or out of its order; it is not read"
 DIGEST = blake3(b"body").hexdigest()
@@ -20,7 +20,7 @@ DIGEST = blake3(b"body").hexdigest()
 
 def frame_of(end, kind, **fields):
     """Return the content of the frame that an end would send now, without sending it."""
-    payload = json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode()
+    payload = json.dumps([{"kind": kind, **fields}], separators=(",", ":")).encode()
     return end.sign(end._signed(end.serving, end._out, payload)) + payload
 
 
@@ -142,36 +142,60 @@ def test_a_message_that_is_too_long_is_not_sent_and_costs_no_number():
         assert server.receive(WAIT_S) == {"kind": "offer"}
 
 
+def test_messages_that_are_said_together_share_a_frame_and_a_signature():
+    with channels() as (server, client):
+        client.send_all([{"kind": "offer", "number": i} for i in range(MOST_TOGETHER)])
+        assert client._out == 1
+        assert [server.receive(WAIT_S)["number"] for _ in range(MOST_TOGETHER)] == list(range(MOST_TOGETHER))
+        client.send("bye")
+        assert server.receive(WAIT_S) == {"kind": "bye"}
+
+
+def test_messages_that_are_too_long_together_go_each_in_its_own_frame():
+    with channels() as (server, client):
+        halves = [{"kind": "offer", "text": letter * (LIMITS[CONTROL] // 2)} for letter in "ab"]
+        sending = threading.Thread(target=client.send_all, args=(halves,))
+        sending.start()
+        assert [server.receive(WAIT_S) for _ in halves] == halves
+        sending.join()
+        assert client._out == 2
+
+
 @pytest.mark.parametrize(
     "payload",
     [
         b"",
         b"{",
         b"[]",
+        b"[3]",
+        b"[[]]",
+        b"[" + b'{"kind":"beat"},' * MOST_TOGETHER + b'{"kind":"beat"}]',
+        b'[{"kind":"offer"},{}]',
+        b'{"kind":"offer"}',
         b"3",
         b"null",
         b'"kind"',
-        b"{}",
-        b'{"kind":3}',
-        b'{"kind":null}',
+        b"[{}]",
+        b'[{"kind":3}]',
+        b'[{"kind":null}]',
         b"\xff\xfe\x00",
-        b'{"kind":"offer"}x',
-        b'{"kind":"bye","kind":"offer"}',
-        b'{"kind":"offer","a":{"b":1,"b":2}}',
+        b'[{"kind":"offer"}]x',
+        b'[{"kind":"bye","kind":"offer"}]',
+        b'[{"kind":"offer","a":{"b":1,"b":2}}]',
         b"[" * 500_000,
         b'{"kind":' * 200_000,
         b'{"kind":"offer","n":' + b"9" * 5000 + b"}",
     ],
 )
 def test_what_is_no_message_is_refused(payload):
-    with pytest.raises(WireError, match="a message is not"):
+    with pytest.raises(WireError, match="is not"):
         parsed(payload)
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
 def test_no_payload_raises_anything_else(payload):
     with suppress(WireError):
-        assert isinstance(parsed(payload)["kind"], str)
+        assert all(isinstance(message["kind"], str) for message in parsed(payload))
 
 
 @pytest.mark.parametrize(

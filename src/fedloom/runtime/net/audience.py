@@ -84,7 +84,7 @@ class Audience:
             with self.hall.changed:
                 if channel is not None and seat.channel is channel:
                     self.watching[seat.name] = (_size(shown), data, channel)
-                    seat.say("record", run=self.hall.run, **shown)
+                    seat.say("record", later=True, run=self.hall.run, **shown)
 
 
 def _size(shown: Mapping[str, Any]) -> int:

@@ -57,7 +57,7 @@ def task_tree(body: TaskBody) -> Tree:
 
 def task_of(tree: Tree) -> TaskBody:
     """Return the body that `task_tree` took; raises `WireError` for anything else."""
-    if not isinstance(tree, dict) or str(tree.get("task")) not in TASKS:
+    if not isinstance(tree, dict) or not isinstance(tree.get("task"), str) or tree["task"] not in TASKS:
         raise WireError("a task is of no kind that is known here.")
     kind = TASKS[tree["task"]]
     values = {name: value for name, value in tree.items() if name != "task"}
@@ -103,7 +103,8 @@ def reply_of(tree: Tree, layouts: Mapping[str, Layout], site: str) -> ReplyBody:
         layouts: by digest: those that an update may be packed by.
         site: who sent it; a fault is in its name, whatever it says.
     """
-    match tree:
+    known = isinstance(tree, dict) and isinstance(tree.get("reply"), str)  # an array is not compared with a word
+    match tree if known else None:
         case {"reply": "trained", "metrics": metrics}:
             return Trained(_update(tree, layouts), _metrics(metrics, bins=0))
         case {"reply": "evaluated", "metrics": metrics, "estimate": estimate}:

@@ -167,7 +167,7 @@ class Hall:
                 by_seat.setdefault(self._of[whose[number]], set()).add(number)
             for name, numbers in by_seat.items():
                 mine, lost = sorted(numbers & set(counted)), sorted(numbers & set(void))
-                self.seats[name].say("settle", run=self.run, counted=mine, void=lost)
+                self.seats[name].say("settle", later=True, run=self.run, counted=mine, void=lost)
 
     def expect(self, parties: Mapping[int, str]) -> None:
         """Learn who was asked under which number: nobody else has to hear what becomes of it."""
@@ -348,7 +348,7 @@ class Hall:
             raise WireError(f"a body has at least one byte, got {body.size}.")
         with self.changed:
             if not keys or any(key not in seat.given for key in keys):
-                seat.say("receipt", run=self.run, keys=keys)  # answered already, or not wanted any more
+                seat.say("receipt", later=True, run=self.run, keys=keys)  # answered already, or not wanted any more
                 return
             together = {(seat.given[key].ask, seat.given[key].task.merge) for key in keys}
             if len(keys) > 1 and (len(together) > 1 or not all(merge for _, merge in together)):
@@ -389,11 +389,11 @@ class Hall:
             read = not isinstance(reply.body, Trained)
         if read:  # arrays in it live on without the name of their file
             seat.spool.drop(body.digest)
-        seat.say("receipt", run=self.run, keys=keys)
+        seat.say("receipt", later=True, run=self.run, keys=keys)
 
     def _refuse(self, seat: Seat, keys: Sequence[str], why: str) -> None:
         for key in keys:
             given = seat.given[key]
             fault = Fault(given.task.party, "admit", "WireError", why)
             self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
-        seat.say("receipt", run=self.run, keys=keys)
+        seat.say("receipt", later=True, run=self.run, keys=keys)

@@ -21,6 +21,7 @@ MAGIC = b"FLM1"
 NONCE, ENROL, CONTROL, CHUNK = 0, 1, 2, 3
 CHUNK_BYTES = 1 << 20
 LIMITS = {NONCE: 32, ENROL: 16 << 10, CONTROL: 1 << 20, CHUNK: CHUNK_BYTES + 40}
+RECORD = (1 << 14) - 12  # bytes of content that fit into a record of TLS, behind the header
 STALL_S = 60.0  # a frame that has begun must not stand still for longer
 _HEADER = struct.Struct(">4sB3xI")
 
@@ -59,7 +60,8 @@ class Line:
         size = sum(len(part) for part in parts)
         if size > LIMITS[kind]:
             raise WireError(f"a frame of kind {kind} has at most {LIMITS[kind]} bytes, got {size}.")
-        head, *rest = parts
+        whole = [b"".join(parts)] if size <= RECORD else parts  # what fits into one record of TLS goes as one
+        head, *rest = whole
         with self._whole:
             self._write(memoryview(_HEADER.pack(MAGIC, kind, size) + bytes(head)))
             for part in rest:

@@ -14,11 +14,29 @@ from ...core.errors import FedloomError
 from ...core.task import Fault, Member, Ready, Task
 from .line import LineLost
 from .spool import Body, Spool
-from .talk import Channel
+from .talk import MOST_TOGETHER, Channel, Message
 
 log = getLogger(__name__)
 Job = Callable[[Channel], None]
 REPLACED_S = 2.0
+LATER_S = 0.05  # so long what can wait does, to be said together with what comes next
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A message that is to be said.
+
+    Args:
+        message: its kind and fields.
+        later: may it wait for what is said next, since nobody does?
+    """
+
+    message: Message
+    later: bool = False
+
+    def __call__(self, channel: Channel) -> None:
+        """Say it alone."""
+        channel.send_all([self.message])
 
 
 @dataclass(eq=False)
@@ -75,10 +93,10 @@ class Seat:
     bytes_out: int = 0
     answered: int = 0
 
-    def say(self, kind: str, **fields: Any) -> None:
-        """Send a message as soon as the line is free; nothing happens while the party is away."""
+    def say(self, kind: str, *, later: bool = False, **fields: Any) -> None:
+        """Send a message as soon as the line is free, or with the next; nothing happens while the party is away."""
         if self.channel is not None:
-            self.jobs.put(lambda channel: channel.send(kind, **fields))
+            self.jobs.put(Words({"kind": kind, **fields}, later))
 
     def ask(self, givens: Sequence[Given], run: str) -> bool:
         """Send tasks, or send them again; each says which others it came with, and how many they are.
@@ -133,26 +151,35 @@ def _told_replaced(channel: Channel) -> None:
 
 
 def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
-    """Live as a connection's writer: do what is to be said, one thing after another, and give a sign in between."""
+    """Live as a connection's writer: do what is to be done, one thing after another, and give a sign in between."""
     try:
-        for job in _until_none(jobs, beat_s):
-            job(channel)
+        for words, job in _gathered(jobs, beat_s):
+            if words:
+                channel.send_all(words)
+            if job is not None:
+                job(channel)
     except (FedloomError, OSError) as error:
         if not isinstance(error, LineLost):
             log.warning("not said", extra={"error": type(error).__name__, "said": str(error)})
         channel.line.close()  # the reader finds out, and tells
 
 
-def _until_none(jobs: "Queue[Job | None]", beat_s: float) -> Iterator[Job]:
+def _gathered(jobs: "Queue[Job | None]", beat_s: float) -> Iterator[tuple[list[Message], Job | None]]:
+    """Yield what is to be said together, and what is to be done behind it, until there is a None."""
+    words: list[Message] = []
     while True:
+        job: Job | None = None
         try:
-            job = jobs.get(timeout=beat_s)
+            job = jobs.get(timeout=LATER_S if words else beat_s)
         except Empty:
-            job = _beat
-        if job is None:
-            return
-        yield job
-
-
-def _beat(channel: Channel) -> None:
-    channel.send("beat")
+            words = words or [{"kind": "beat"}]
+        else:
+            if isinstance(job, Words):
+                words.append(job.message)
+                if len(words) < MOST_TOGETHER and (job.later or not jobs.empty()):
+                    continue
+            elif job is None:
+                yield words, None
+                return
+        yield words, None if isinstance(job, Words) else job
+        words = []

@@ -24,7 +24,7 @@ from .desk import Works, bodies_of
 from .door import PROTOCOL
 from .line import CHUNK, CHUNK_BYTES, CONTROL, NONCE, Line, LineLost
 from .outbox import pushed
-from .seats import Job, writing
+from .seats import Job, Words, writing
 from .spool import Body
 from .talk import Channel, Chunk, Message, field_of, numbers_of
 from .telling import Told, tellable, why
@@ -240,7 +240,7 @@ class Site:
         if self.desk.witness is None:
             return
         try:
-            self._say("cosign", **self.desk.witness.hear(said, self.peer))
+            self._say("cosign", later=True, **self.desk.witness.hear(said, self.peer))
         except FedloomError as error:
             self._say("distrust", reason=str(error))
             raise
@@ -353,9 +353,9 @@ class Site:
         self._say("bye", leaving=True)
         self._jobs.put(None)
 
-    def _say(self, kind: str, **fields: Any) -> None:
+    def _say(self, kind: str, *, later: bool = False, **fields: Any) -> None:
         run = {} if kind in ("bye", "leave", "renew") else {"run": self.run}
-        self._jobs.put(lambda channel: channel.send(kind, **run, **fields))
+        self._jobs.put(Words({"kind": kind, **run, **fields}, later))
 
 
 def phase_of(message: Message) -> str:

@@ -1,12 +1,14 @@
 """Signed messages and chunks of bodies on a line.
 
-A message is a JSON object; before it is parsed its size and signature have been checked. The signature covers both
-sides' fresh nonces, the direction and a counter, so nothing that was ever sent can be sent again: not on this
-connection, not on another one, not to somebody else. Which run, round and attempt it is about is in what is signed.
+A message is a JSON object, and those that are said together lie in one frame, as a list, below one signature. Before
+they are parsed, their size and signature have been checked. The signature covers both sides' fresh nonces, the
+direction and a counter, so nothing that was ever sent can be sent again: not on this connection, not on another one,
+not to somebody else. Which run, round and attempt it is about is in what is signed.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import isfinite
@@ -20,6 +22,8 @@ from .line import CHUNK, CHUNK_BYTES, CONTROL, LIMITS, NONCE, Line
 DOMAIN = b"fedloom message 1\0"
 SIGNATURE = 64
 PATIENCE_S = 30.0  # for the other side's nonce
+MOST_TOGETHER = 64  # messages in a frame
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 Message = dict[str, Any]
 Verify = Callable[[bytes, bytes], None]  # (signature, message): raises a FedloomError if it is not the peer's
@@ -53,6 +57,7 @@ class Channel:
     _out: int = 0
     _in: int = 0
     _order: Lock = field(default_factory=Lock)
+    _heard: deque[Message] = field(default_factory=deque)  # of the last frame, and not returned yet
 
     def open(self) -> "Channel":
         """Exchange nonces; returns itself."""
@@ -68,9 +73,18 @@ class Channel:
 
     def send(self, kind: str, /, **fields: Any) -> None:
         """Sign and send a message."""
-        payload = json.dumps({"kind": kind, **fields}, separators=(",", ":"), allow_nan=False).encode()
+        self.send_all([{"kind": kind, **fields}])
+
+    def send_all(self, messages: Sequence[Message]) -> None:
+        """Sign and send messages: in one frame, or, if that were too long, each in its own."""
+        payload = _ENCODER.encode(messages).encode()
         if len(payload) + SIGNATURE > LIMITS[CONTROL]:
-            raise WireError(f"a message {kind!r} of {len(payload)} bytes is too long; it must go as a body.")
+            if len(messages) == 1:
+                kind = messages[0]["kind"]
+                raise WireError(f"a message {kind!r} of {len(payload)} bytes is too long; it must go as a body.")
+            for message in messages:
+                self.send_all([message])
+            return
         with self._order:  # the counter and the wire must agree
             signature = self.sign(self._signed(self.serving, self._out, payload))
             self._out += 1
@@ -82,6 +96,8 @@ class Channel:
 
     def receive(self, timeout_s: float) -> Message | Chunk | None:
         """Return what comes next, checked; None after so many seconds. Raises `WireError` for what must be refused."""
+        if self._heard:
+            return self._heard.popleft()
         frame = self.line.receive(timeout_s)
         if frame is None:
             return None
@@ -98,21 +114,24 @@ class Channel:
                 "a message is unsigned, signed by somebody else, or out of its order; it is not read."
             ) from error
         self._in += 1
-        return parsed(payload)
+        self._heard.extend(parsed(payload))
+        return self._heard.popleft()
 
     def _signed(self, by_server: bool, number: int, payload: bytes) -> bytes:
         return b"".join([DOMAIN, self._session, bytes([by_server]), number.to_bytes(8, "big"), payload])
 
 
-def parsed(payload: bytes) -> Message:
-    """Return a message's fields; raises `WireError` for anything but a JSON object with a kind."""
+def parsed(payload: bytes) -> list[Message]:
+    """Return the messages of a frame; raises `WireError` for anything but JSON objects, each with a kind, in a list."""
     try:
-        message = json.loads(payload, object_pairs_hook=_once)
+        messages = json.loads(payload, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise WireError("a message is not JSON.") from error
-    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
+        raise WireError("a frame of messages is not JSON.") from error
+    if not isinstance(messages, list) or not 0 < len(messages) <= MOST_TOGETHER:
+        raise WireError(f"a frame of messages is not a list of 1 to {MOST_TOGETHER}.")
+    if not all(isinstance(message, dict) and isinstance(message.get("kind"), str) for message in messages):
         raise WireError("a message is not a JSON object with a kind.")
-    return message
+    return messages
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Message:

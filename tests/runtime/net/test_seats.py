@@ -1,0 +1,76 @@
+"""What is to be said on a connection: in its order, together where it can be, and never kept for long."""
+
+from queue import Queue
+
+import pytest
+
+from fedloom.runtime.net import seats
+from fedloom.runtime.net.seats import Words, writing
+from fedloom.runtime.net.talk import MOST_TOGETHER
+from posts import Post
+
+
+class Frames(Post):
+    """A channel that keeps what is sent, frame by frame."""
+
+    def send_all(self, messages):
+        self.said.append([message["kind"] for message in messages])
+
+
+def word(kind, later=False):
+    return Words({"kind": kind}, later)
+
+
+def stream(channel):
+    channel.said.append("stream")
+
+
+def frames(*jobs, beat_s=60.0):
+    """Return what a connection's writer sends for these, which wait for it."""
+    queue, channel = Queue(), Frames()
+    for job in (*jobs, None):
+        queue.put(job)
+    writing(channel, queue, beat_s)
+    return channel.said
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        ([], []),
+        ([word("task")], [["task"]]),
+        ([word("settle", True), word("record", True), word("task")], [["settle", "record", "task"]]),
+        ([word("task"), stream, word("task")], [["task"], "stream", ["task"]]),
+        ([word("receipt", True), stream], [["receipt"], "stream"]),
+        ([word("receipt", True)], [["receipt"]]),
+    ],
+)
+def test_words_are_said_together_in_their_order(jobs, said):
+    assert frames(*jobs) == said
+
+
+def test_a_frame_has_only_so_many():
+    many = [word("task", at % 2 > 0) for at in range(MOST_TOGETHER + 1)]
+    assert [len(frame) for frame in frames(*many)] == [MOST_TOGETHER, 1]
+
+
+class Timed(Queue):
+    """A queue that notes how long it is waited for, and is never waited for in vain."""
+
+    def __init__(self, *jobs):
+        super().__init__()
+        self.waited, self.jobs = [], list(jobs)
+
+    def get(self, timeout):
+        self.waited.append(timeout)
+        job = self.jobs.pop(0)
+        if job is seats.Empty:
+            raise seats.Empty
+        return job
+
+
+def test_what_can_wait_does_so_for_a_moment_and_then_is_said_alone():
+    queue, channel = Timed(word("receipt", True), seats.Empty, seats.Empty, word("task"), None), Frames()
+    writing(channel, queue, 10.0)
+    assert channel.said == [["receipt"], ["beat"], ["task"]]
+    assert queue.waited == [10.0, seats.LATER_S, 10.0, 10.0, 10.0]
