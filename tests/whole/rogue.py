@@ -104,7 +104,7 @@ class Rogue:
 
     def message(self, **fields):
         """Send any object as a message, NaN and all."""
-        self.payload(json.dumps(fields).encode())
+        self.payload(json.dumps([fields]).encode())
 
     def task(self):
         """Return the next task, passing over everything else."""

@@ -78,7 +78,7 @@ def test_whoever_may_not_come_in_is_refused_with_a_reason_and_logged(there, tmp_
     # without a certificate: it may only enrol, and a frame of another kind ends it
     with closing(tls(there)) as sock:
         line = Line(sock, WAIT_S)
-        line.send(CONTROL, bytes(64), b'{"kind":"hello"}')
+        line.send(CONTROL, bytes(64), b'[{"kind":"hello"}]')
         with pytest.raises(LineLost):
             heard(line)
     there.until_said(COORDINATOR, "no frame that is taken in here")
@@ -138,14 +138,14 @@ def test_a_party_that_says_what_it_may_not_is_refused(there):
             assert sentence in answer["reason"]
     # replayed: the same signed bytes on another connection, and a second time on this one
     with closing(rogue.connect()):
-        payload = json.dumps({"kind": "hello", "protocol": PROTOCOL, "app": "x", "members": []}).encode()
+        payload = json.dumps([{"kind": "hello", "protocol": PROTOCOL, "app": "x", "members": []}]).encode()
         recorded = rogue.channel.sign(rogue.channel._signed(False, 0, payload)) + payload
     with closing(rogue.connect()):
         rogue.channel.line.send(CONTROL, recorded)
         answer = heard(rogue.channel)
         assert "unsigned, signed by somebody else, or out of its order" in answer["reason"]
     with closing(rogue.enter()):
-        beat = b'{"kind":"beat"}'
+        beat = b'[{"kind":"beat"}]'
         signed = rogue.channel.sign(rogue.channel._signed(False, rogue.channel._out, beat)) + beat
         rogue.channel.line.send(CONTROL, signed)
         rogue.channel.line.send(CONTROL, signed)
@@ -297,7 +297,8 @@ def mutated(drawn, message):
                 message[key] = [drawn.choice(JUNK) for _ in range(drawn.randint(0, 9))]
             case _:
                 message[key] = drawn.choice(JUNK)
-    content = bytearray(json.dumps(message).encode())
+    several = [message, *({"kind": "beat"} for _ in range(drawn.choice([0, 0, 0, 1, 63, 64, 9999])))]
+    content = bytearray(json.dumps(drawn.choice([several, several, several, message, []])).encode())
     match drawn.randrange(8):
         case 0:
             del content[drawn.randrange(len(content)) :]
@@ -342,7 +343,7 @@ def known(rogue, drawn):
             return 1
         rogue.hello()
         pending = {"kind": "pending", "run": rogue.run, "numbers": []}
-        rogue.payload(mutated(drawn, pending) if drawn.random() < 0.1 else json.dumps(pending).encode())
+        rogue.payload(mutated(drawn, pending) if drawn.random() < 0.1 else json.dumps([pending]).encode())
         task = rogue.task()
         assert task["kind"] == "task", "the run has ended before the messages have"
         for _ in range(60):
