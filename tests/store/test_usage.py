@@ -61,9 +61,11 @@ def test_several_at_once_get_no_more_than_there_is(usages):
 
 
 def test_a_commit_is_written_through_to_the_disk(usages):
-    with usages()._begin() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL: fsync before it returns
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    usage = usages()
+    assert usage.spend("round")
+    connection = usage._database._connection
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL: fsync before it returns
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_runs_of_an_app_are_counted_once_each(usages):

@@ -57,7 +57,7 @@ class Notes:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._database = path, Database(path, WHAT, _TABLES)
+        self._database = Database(path, WHAT, _TABLES)
 
     def together(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """Make one transaction of all that is written within; see `Database.together`."""
@@ -98,7 +98,7 @@ class Notes:
 
     def kept(self, name: str) -> Any:
         """Return what is kept under a name; None if nothing is."""
-        return _value(self._path, name, self._database.execute(_NAMED, [name]))
+        return _value(self._database.path, name, self._database.execute(_NAMED, [name]))
 
     def close(self) -> None:
         """Give the connection back."""

@@ -32,7 +32,7 @@ class Database:
     """
 
     def __init__(self, path: Path, what: str, tables: dict[str, str]) -> None:
-        self._name, self._lock = f"{what} {path}", RLock()
+        self.path, self._name, self._lock = path, f"{what} {path}", RLock()
         self._inside, self._durable = False, True
         with _said(self._name):
             self._connection = sqlite3.connect(path, PATIENCE_S, isolation_level=None, check_same_thread=False)
