@@ -8,16 +8,15 @@ depends on a clock.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..core.errors import RecordError, RunError, StorageError
 from .files import synced
+from .lock import locked
 
 VERSION, PATIENCE_S = 1, 30.0
 Entry = dict[str, Any]
@@ -52,20 +51,21 @@ class Chain:
     entries: list[Entry] = field(default_factory=list)
     _heads: list[str] = field(default_factory=list)
     _end: int = 0
+    _lock: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lock = self.path.with_name(f".{self.path.name}.lock")
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the file, so that no other process reads or writes beside; what others have added is read first."""
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-        try:
-            lock.acquire(timeout=PATIENCE_S)
-        except (Timeout, OSError) as error:
-            raise RunError(f"{self.path} cannot be locked: {error}; another process holds it.") from error
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self._lock, PATIENCE_S))
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be locked: {error}; another process holds it.") from error
             self.read()
             yield
-        finally:
-            lock.release()
 
     @property
     def mark(self) -> Mark:
@@ -105,8 +105,7 @@ class Chain:
             lines.append(canonical({**entry, "prev": head}))
             head = sha256(lines[-1]).hexdigest()
         try:
-            with open(self.path, "r+b" if self.path.exists() else "xb", opener=_private) as file:
-                self._written(file.fileno(), b"".join(line + b"\n" for line in lines))
+            self._written(b"".join(line + b"\n" for line in lines))
         except OSError as error:
             why = f"{self.path} cannot be written: {error.strerror}; nothing leaves before it is."
             raise StorageError(why) from error
@@ -114,10 +113,11 @@ class Chain:
             self._take(line)
         return self.mark
 
-    def _written(self, file: int, line: bytes) -> None:
+    def _written(self, line: bytes) -> None:
         """Write behind the last whole line; what is left of another is cut off, before and if this one fails."""
-        os.ftruncate(file, self._end)
+        file = os.open(self.path, os.O_RDWR | (0 if self._end else os.O_CREAT), 0o600)
         try:
+            os.ftruncate(file, self._end)
             at = 0
             while at < len(line):
                 at += os.pwrite(file, line[at:], self._end + at)
@@ -125,6 +125,8 @@ class Chain:
         except OSError:
             os.ftruncate(file, self._end)
             raise
+        finally:
+            os.close(file)
 
     def _take(self, line: bytes) -> None:
         where = f"{self.path.name}, line {len(self._heads) + 1}"
@@ -156,16 +158,12 @@ def canonical(entry: Mapping[str, Any]) -> bytes:
 def _behind(path: Path, end: int) -> bytes | None:
     """Return what a file has behind so many bytes; None if it does not have so many."""
     try:
+        if (size := os.stat(path).st_size) <= end:
+            return b"" if size == end else None
         with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < end:
-                return None
             file.seek(end)
             return file.read()
     except FileNotFoundError:
         return None if end else b""
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)

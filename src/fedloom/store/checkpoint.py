@@ -10,6 +10,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 
 from ..core.errors import MissingExtra, RecordError
@@ -174,6 +175,7 @@ def _good(key: Key, signature: Signature, body: str) -> bool:
     return valid(key.public, content, _cosigned(when, body))
 
 
+@lru_cache(maxsize=64)  # each checkpoint comes twice: as the newest, and as what others have signed
 def valid(public: bytes, signature: bytes, message: bytes) -> bool:
     """Is this the Ed25519 signature of a message by the owner of a public key?"""
     try:
