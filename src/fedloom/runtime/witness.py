@@ -19,7 +19,8 @@ from ..store.notes import Notes
 from ..store.record import slot_leaf
 from .identity import Peer, text_of
 
-SEEN, PIN, EVIDENCE = "record", "log.json", "evidence.json"  # a name in the site's journal, and two files
+SEEN, OWED = "record", "owed"  # names in the site's journal
+PIN, EVIDENCE = "log.json", "evidence.json"
 PATIENCE = 2  # checkpoints until what was counted must be in the record, and others' cosignatures on it
 ROOTS = 64  # earlier checkpoints that are remembered
 
@@ -46,6 +47,14 @@ class Seen:
     owed: dict[str, list[Any]] = field(default_factory=dict)
     alone: int = 0
     unseen: list[str] = field(default_factory=list)
+
+    def due(self) -> dict[str, Any]:
+        """Return what moves with every answer: what is owed for it."""
+        return {"owed": self.owed, "unseen": self.unseen}
+
+    def shown(self) -> dict[str, Any]:
+        """Return what moves with every checkpoint: all else."""
+        return {name: value for name, value in vars(self).items() if name not in self.due()}
 
 
 @dataclass(eq=False)
@@ -82,7 +91,7 @@ class Witness:
                 f"{self.folder / EVIDENCE} has what was shown. Look into it with the other sites before it is removed."
             )
         try:
-            self.seen = Seen(**(self.notes.kept(SEEN) or {}))
+            self.seen = Seen(**{**(self.notes.kept(SEEN) or {}), **(self.notes.kept(OWED) or {})})
         except TypeError as error:
             raise RecordError(f"what is kept in {self.folder} is not what a witness writes: {error}.") from error
 
@@ -114,7 +123,7 @@ class Witness:
         self.seen.owed[str(number)] = [round, model, body, False, 0]
         if self.least and (seen := f"{round} {model}") not in self.seen.unseen:
             self.seen.unseen.append(seen)
-        self._save()
+        self.notes.keep(OWED, self.seen.due())
 
     def settled(self, counted: Collection[int], void: Collection[int]) -> None:
         """Learn which of its answers were counted."""
@@ -122,7 +131,7 @@ class Witness:
             self.seen.owed[number][3] = True
         for number in self.seen.owed.keys() & {str(each) for each in void}:
             del self.seen.owed[number]
-        self._save()
+        self.notes.keep(OWED, self.seen.due())
 
     def hear(self, said: Said, peer: Peer) -> dict[str, Any]:
         """Check what the coordinator shows of its record; return a cosignature.
@@ -135,7 +144,9 @@ class Witness:
             evidence = {"why": str(error), "shown": dict(said), "seen": asdict(self.seen)}
             write_whole(self.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())
             raise
-        self._save()
+        with self.notes.together():
+            self.notes.keep(SEEN, self.seen.shown())
+            self.notes.keep(OWED, self.seen.due())
         line = note.cosignature(Key.witness(self.public), self.sign, int(self.now())).line()
         return {"size": note.size, "line": line}
 
@@ -258,9 +269,6 @@ class Witness:
             seen.roots[str(seen.size)] = seen.root
             seen.roots = dict(list(seen.roots.items())[-ROOTS:])
         seen.size, seen.root, seen.note, seen.unseen = note.size, note.root.hex(), note.text(), []
-
-    def _save(self) -> None:
-        self.notes.keep(SEEN, vars(self.seen))
 
 
 def _field(said: Any, name: str, kind: type) -> Any:
