@@ -162,6 +162,18 @@ def test_an_approval_comes_back_and_is_revoked(tmp_path, ward):
     assert replace(ended, revoked="") == given
 
 
+def test_what_happens_to_the_file_is_seen_at_the_next_question(tmp_path, ward):
+    path = store(tmp_path, approval_of(ward, leaving(ward.app)))
+    content = path.read_text()
+    assert approved(tmp_path, ward.identity)
+    path.write_text(content.replace('"revoked": ""', '"revoked": "now"'))
+    assert not approved(tmp_path, ward.identity)
+    path.write_text(content)
+    assert approved(tmp_path, ward.identity)
+    path.unlink()
+    assert not approved(tmp_path, ward.identity)
+
+
 def test_another_version_of_the_app_is_not_approved(tmp_path, ward):
     store(tmp_path, approval_of(ward, leaving(ward.app)))
     other = load(ward.source, ["rounds=11"])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from difflib import unified_diff
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,17 @@ def approved(home: Path, digest: str) -> bool:
     False
     """
     path = _path(home, digest)
-    return path.is_file() and not _read(path).revoked
+    try:
+        there = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return _holds(path, (there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns))
+
+
+@lru_cache(maxsize=1)
+def _holds(path: Path, looks: tuple[int, ...]) -> bool:
+    """Does what lies there hold? It is looked at for every task, and read again if it looks otherwise than before."""
+    return not _read(path).revoked
 
 
 def listed(home: Path) -> list[Approval]:

@@ -83,6 +83,7 @@ class Ledger:
 
     chain: Chain
     answers: Counter[tuple[int, int, str]] = field(default_factory=Counter)  # (data set, run, what): how many
+    _sketches: dict[int, frozenset[str]] = field(default_factory=dict)  # of data sets, by place
     _counted: int = 0
 
     @staticmethod
@@ -128,20 +129,17 @@ class Ledger:
 
     def data(self) -> list[int]:
         """Return the places of all data sets."""
-        return [place for place, entry in enumerate(self.chain.entries) if entry.get("kind") == "data"]
+        self._count()
+        return list(self._sketches)
 
     def sharing(self, data: int) -> list[int]:
         """Return the places of data sets that have rows in common with one, itself among them."""
-        own = set(self.chain.entries[data]["sketch"])
-        return [place for place in self.data() if place == data or not own.isdisjoint(self._sketch(place))]
-
-    def _sketch(self, place: int) -> list[str]:
-        sketch: list[str] = self.chain.entries[place]["sketch"]
-        return sketch
+        self._count()
+        own = self._sketches[data]
+        return [place for place, other in self._sketches.items() if place == data or not own.isdisjoint(other)]
 
     def spent(self, data: int) -> Counter[tuple[int, str]]:
         """Return the answers that count for a data set, by (run, what): its own, and those of whoever shares rows."""
-        self._count()
         sharing = set(self.sharing(data))
         found: Counter[tuple[int, str]] = Counter()
         for (of, run, what), times in self.answers.items():
@@ -150,9 +148,13 @@ class Ledger:
         return found
 
     def _count(self) -> None:
-        for entry in self.chain.entries[self._counted :]:
-            if entry.get("kind") == "answer":
-                self.answers[entry["data"], entry["run"], entry["what"]] += 1
+        """Take in what is new in the chain."""
+        for place in range(self._counted, len(self.chain.entries)):
+            match self.chain.entries[place]:
+                case {"kind": "answer", "data": data, "run": run, "what": what}:
+                    self.answers[data, run, what] += 1
+                case {"kind": "data", "sketch": sketch}:
+                    self._sketches[place] = frozenset(sketch)
         self._counted = len(self.chain.entries)
 
     def event(self, run: int, what: str) -> DpEvent:
