@@ -100,17 +100,17 @@ class Chain:
 
     def extend(self, entries: Iterable[Mapping[str, Any]]) -> Mark:
         """Write several entries at once, as `append` does one: all of them, or none."""
-        lines, head = [], self.mark.head
+        lines, heads = [], [self.mark.head]
         for entry in entries:
-            lines.append(canonical({**entry, "prev": head}))
-            head = sha256(lines[-1]).hexdigest()
+            lines.append(canonical({**entry, "prev": heads[-1]}))
+            heads.append(sha256(lines[-1]).hexdigest())
         try:
             self._written(b"".join(line + b"\n" for line in lines))
         except OSError as error:
             why = f"{self.path} cannot be written: {error.strerror}; nothing leaves before it is."
             raise StorageError(why) from error
-        for line in lines:
-            self._take(line)
+        for line, head in zip(lines, heads[1:], strict=True):
+            self._add(json.loads(line), line, head)
         return self.mark
 
     def _written(self, line: bytes) -> None:
@@ -141,8 +141,11 @@ class Chain:
             )
         if not self._heads and (entry.get("chain"), entry.get("version")) != (self.name, VERSION):
             raise RecordError(f"{where}: this is no {self.name} of version {VERSION}; is it another file?")
+        self._add(entry, line, sha256(line).hexdigest())
+
+    def _add(self, entry: Entry, line: bytes, head: str) -> None:
         self.entries.append(entry)
-        self._heads.append(sha256(line).hexdigest())
+        self._heads.append(head)
         self._end += len(line) + 1
 
 

@@ -65,16 +65,25 @@ class Database:
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """Do this, and return its rows; by itself it is a transaction."""
-        with self.together(), _said(self._name):
+        with self._lock:
+            if self._inside:
+                return self._done(statement, values)
+            with self.together():
+                return self._done(statement, values)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def _done(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        try:
             if not self._connection.in_transaction:
                 if self._durable != self._writes_through:
                     self._through(self._durable)
                 self._connection.execute("BEGIN IMMEDIATE")  # nobody writes between what is read here and written
             return self._connection.execute(statement, values).fetchall()
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._connection.close()
+        except sqlite3.DatabaseError as error:
+            raise _complaint(self._name, error) from error
 
     def _through(self, durable: bool) -> None:
         """Write through to the disk at every end of a transaction, or not; this cannot be changed within one."""
@@ -82,9 +91,11 @@ class Database:
         self._writes_through = durable
 
     def _end(self, how: str) -> None:
-        with _said(self._name):
+        try:
             if self._connection.in_transaction:
                 self._connection.execute(how)
+        except sqlite3.DatabaseError as error:
+            raise _complaint(self._name, error) from error
 
 
 def look(path: Path, what: str, statement: str, values: Sequence[Any] = ()) -> list[Row]:
@@ -98,9 +109,13 @@ def look(path: Path, what: str, statement: str, values: Sequence[Any] = ()) -> l
 
 @contextmanager
 def _said(name: str) -> Iterator[None]:
-    """Say what the database complains of: the disk that it cannot reach, or the file that is damaged."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        kind = StorageError if isinstance(error, sqlite3.OperationalError) else RunError
-        raise kind(f"{name} cannot be read or written: {error}.") from error
+        raise _complaint(name, error) from error
+
+
+def _complaint(name: str, error: sqlite3.DatabaseError) -> RunError:
+    """Return what a database complains of: the disk that it cannot reach, or the file that is damaged."""
+    kind = StorageError if isinstance(error, sqlite3.OperationalError) else RunError
+    return kind(f"{name} cannot be read or written: {error}.")
