@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -196,10 +196,14 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     )
     payload = app.strategy.payload(model.layout)
 
+    @lru_cache(maxsize=4)  # a total's digest is that of all its leaves, and most rounds have room for as many
+    def terms(cohort: int) -> Terms:
+        found = Terms(model.layout, payload, payload.weighted(cohort), 1)
+        app.strategy.fits(found.total)
+        return found
+
     def room(cohort: int) -> None:
-        terms = Terms(model.layout, payload, payload.weighted(cohort), 1)
-        app.strategy.fits(terms.total)
-        trainer.terms = terms
+        trainer.terms = terms(cohort)
 
     most = ROOM * model.layout.size + SPARE
     watching = witness(joining.home, run, policy.witnesses, books, notes)

@@ -10,7 +10,7 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 from ..core.errors import MissingExtra, RecordError
@@ -35,7 +35,7 @@ class Key:
     public: bytes
     kind: int = LOG
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         """The first four bytes of SHA-256(name || 0x0A || kind || key)."""
         return sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public).digest()[:4]

@@ -5,6 +5,7 @@ One thread reads, one writes, one works.
 
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ class Site:
     _asked: dict[str, Message] = field(default_factory=dict)
     _begun: list[Message] = field(default_factory=list)  # those that the worker has, or will have
     _offered: dict[str, Body] = field(default_factory=dict)
+    _arrived: "deque[str]" = field(default_factory=deque)  # bodies that were offered and are there
     _lock: Lock = field(default_factory=Lock)
 
     def live(self) -> Ended:
@@ -288,6 +290,7 @@ class Site:
         try:
             for job in iter(self.todo.get, None):
                 job()
+                self._forget()
         except (StorageError, OSError) as error:
             self.failed = StorageError(f"{str(error).rstrip('.')}. {ENDS}")
             self.stop()
@@ -321,13 +324,14 @@ class Site:
             self._upload(body.digest, 0)
 
     def _received(self, keys: Sequence[str]) -> None:
-        bodies = {self._offered.pop(key).digest for key in keys if key in self._offered}
-        for digest in bodies:
-            self.todo.put(lambda digest=digest: self._forget(digest))  # type: ignore[misc]
+        self._arrived.extend({self._offered.pop(key).digest for key in keys if key in self._offered})
 
-    def _forget(self, digest: str) -> None:
-        if all(body.digest != digest for body in list(self._offered.values())):  # it may have been offered again
-            self.desk.received(digest)
+    def _forget(self) -> None:
+        """Forget what has arrived, behind whatever is done next: nobody is woken for it."""
+        while self._arrived:
+            digest = self._arrived.popleft()
+            if all(body.digest != digest for body in list(self._offered.values())):  # it may have been offered again
+                self.desk.received(digest)
 
     def _upload(self, digest: str, offset: int) -> None:
         if all(body.digest != digest for body in list(self._offered.values())):
