@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedloom.core.errors import RunError, WireError
+from fedloom.core.errors import RecordError, RunError, StorageError, WireError
 from fedloom.core.task import Fault, Member
 from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.codec import reply_of
@@ -40,6 +40,9 @@ class Works:
 
     def cancel(self, keys):
         pass
+
+    def received(self, digest):
+        self.outgoing.drop(digest)
 
     def again(self):
         found, self.ready = self.ready, False
@@ -182,6 +185,39 @@ def test_a_wrong_clock_is_told_from_other_reasons():
     said = why(error, "hub")
     assert "UTC, the coordinator's certificate is not valid (certificate is not yet valid); set the clock" in said
     assert str(utc_now().year) in said
+
+
+class Failing:
+    """A witness that cannot sign."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def hear(self, said, peer):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(RecordError("it has shrunk."), ["distrust"]), (StorageError("the disk is full."), [])]
+)
+def test_a_full_disk_at_a_witness_is_no_distrust(tmp_path, error, said):
+    called = Called(tmp_path)
+    called.works.witness = Failing(error)
+    with pytest.raises(type(error)):
+        called.hear({"kind": "record", "run": "run"})
+    assert [message["kind"] for message in called.hear({"kind": "beat"})] == said
+
+
+def test_what_has_arrived_is_forgotten_behind_what_is_done_next(tmp_path):
+    called = Called(tmp_path)
+    body = called.works.outgoing.put({"a": 1})
+    called.site.offer(["measure/1"], body, 0.1)
+    called.hear({"kind": "receipt", "run": "run", "keys": ["measure/1"]})
+    called.site.todo.put(lambda: None)
+    assert called.works.outgoing.has(body)
+    called.site.todo.put(None)
+    called.site._work()
+    assert not called.works.outgoing.has(body)
 
 
 def test_whoever_is_replaced_by_another_process_ends(tmp_path):

@@ -243,6 +243,8 @@ class Site:
             return
         try:
             self._say("cosign", later=True, **self.desk.witness.hear(said, self.peer))
+        except StorageError:
+            raise  # nothing was wrong with what it was shown
         except FedloomError as error:
             self._say("distrust", reason=str(error))
             raise
