@@ -83,8 +83,11 @@ class Witness:
     commitment: str = ""
     now: Callable[[], float] = time
     seen: Seen = field(default_factory=Seen)
+    _met: Key | None = None
+    _mine: Key = field(init=False)
 
     def __post_init__(self) -> None:
+        self._mine = Key.witness(self.public)
         if (self.folder / EVIDENCE).exists():
             raise RecordError(
                 f"this site stopped taking part in {self.run}, because its record was not what it should be; "
@@ -147,7 +150,7 @@ class Witness:
         with self.notes.together():
             self.notes.keep(SEEN, self.seen.shown())
             self.notes.keep(OWED, self.seen.due())
-        line = note.cosignature(Key.witness(self.public), self.sign, int(self.now())).line()
+        line = note.cosignature(self._mine, self.sign, int(self.now())).line()
         return {"size": note.size, "line": line}
 
     def _shown(self, said: Said, peer: Peer) -> Checkpoint:
@@ -157,7 +160,10 @@ class Witness:
             raise RecordError(f"what is shown of the record cannot be read: {type(error).__name__}.") from error
 
     def _log(self, peer: Peer) -> Key:
-        """Return the log's key: the coordinator's, as it was when this site first met it."""
+        """Return the log's key: the coordinator's, as it was when this site first met it; it is looked up once."""
+        key = Key(f"fedloom/{peer.name}/{self.run}", peer.key)
+        if self._met == key:
+            return self._met
         met = {"name": peer.name, "key": text_of(peer.key)}
         if not self.pin.exists():
             write_json(self.pin, met)
@@ -166,7 +172,8 @@ class Witness:
                 f"the coordinator signs with another key than when this site first met it ({self.pin}); ask its people "
                 f"whether that is meant, and only then remove the file."
             )
-        return Key(f"fedloom/{peer.name}/{self.run}", peer.key)
+        self._met = key
+        return key
 
     def _verified(self, said: Said, log: Key) -> Checkpoint:
         note = Checkpoint.of(_field(said, "note", str))
@@ -245,7 +252,7 @@ class Witness:
             raise RecordError(
                 f"others have signed another record of {other.size} entries than this site has seen: a split view."
             )
-        if other.size > self.seen.size and other.signed_by(Key.witness(self.public)):
+        if other.size > self.seen.size and other.signed_by(self._mine):
             raise RecordError(
                 f"this site has signed a record of {other.size} entries, and remembers {self.seen.size}: an older copy "
                 f"of its folder lies in its place."
