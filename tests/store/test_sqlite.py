@@ -1,6 +1,7 @@
 """A database over one connection: what is together, what is on the disk when, and what it says of a disk and a file."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,24 @@ def test_a_full_disk_and_a_damaged_file_are_told_apart(opened, tmp_path):
     with pytest.raises(StorageError, match="unable to open database file"):
         look(tmp_path / "nowhere.db", "the file", "SELECT 1")
     assert not (tmp_path / "nowhere.db").exists()
+
+
+def test_one_that_was_closed_is_looked_at_where_nothing_can_be_written(opened, tmp_path, monkeypatch):
+    """Tried on a folder that was mounted read-only; here SQLite is made to refuse as it did there."""
+    database, connect = opened(), sqlite3.connect
+    put(database, 1)
+    database.close()
+
+    def refused(name, *words, **options):
+        if name.endswith("?mode=ro"):
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(name, *words, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", refused)
+    assert look(tmp_path / "some.db", "the file", "SELECT number FROM kept") == [(1,)]
+    (tmp_path / "some.db-wal").touch()  # somebody has it open, or had when it was copied
+    with pytest.raises(StorageError, match="unable to open database file"):
+        look(tmp_path / "some.db", "the file", "SELECT number FROM kept")
 
 
 DIES = """

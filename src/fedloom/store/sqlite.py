@@ -99,11 +99,21 @@ class Database:
 
 
 def look(path: Path, what: str, statement: str, values: Sequence[Any] = ()) -> list[Row]:
-    """Return the rows of a question to a database that another process may have open; nothing is written."""
-    with (
-        _said(f"{what} {path}"),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", PATIENCE_S, uri=True)) as connection,
-    ):
+    """Return the rows of a question to a database that another process may have open; nothing is written.
+
+    One that was closed can be looked at where nothing can be written at all, such as in a copy for somebody else.
+    """
+    with _said(f"{what} {path}"):
+        try:
+            return _rows(path, "mode=ro", statement, values)
+        except sqlite3.OperationalError:  # SQLite keeps a file beside one that can change
+            if not path.is_file() or path.with_name(f"{path.name}-wal").exists():
+                raise
+            return _rows(path, "immutable=1", statement, values)
+
+
+def _rows(path: Path, how: str, statement: str, values: Sequence[Any]) -> list[Row]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", PATIENCE_S, uri=True)) as connection:
         return connection.execute(statement, values).fetchall()
 
 
