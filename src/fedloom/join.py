@@ -207,7 +207,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
 
     most = ROOM * model.layout.size + SPARE
     watching = witness(joining.home, run, policy.witnesses, books, notes)
-    spools = Spool(folder / "in", most), Spool(folder / "out", most)
+    spools = Spool(folder / "in", most, light=True), Spool(folder / "out", most)
     return Desk(trainer, party, notes, *spools, room, watching, party.refusal)
 
 

@@ -156,7 +156,8 @@ class Passing:
         names = [member.name for member in members]
         above = passed(names) if relaying.names == "pass" else numbered(relaying.name, names)
         payload = self.loaded.app.strategy.payload(self.loaded.app.built.layout)
-        incoming, outgoing = (Spool(self.folder / part, _most(self.loaded)) for part in ("in", "up"))
+        most = _most(self.loaded)
+        incoming, outgoing = Spool(self.folder / "in", most, light=True), Spool(self.folder / "up", most)
         outgoing.keep_only(set())  # what was on its way up is asked again
         kept = Kept(self.hall, self.log)
         relay = Relay(kept, above, payload.weighted, incoming, outgoing, relaying.deadline_s)

@@ -43,6 +43,41 @@ def test_what_was_read_lives_on_without_its_file(tmp_path):
         tree["vector"][0] = 1
 
 
+def test_a_light_one_keeps_what_came_in_one_piece_in_memory_and_the_rest_as_ever(tmp_path):
+    spool = Spool(tmp_path, BODY.size, light=True)
+    assert take(spool, BODY, CONTENT, 0, None)
+    assert not list(tmp_path.iterdir())
+    assert spool.has(BODY)
+    assert spool.intact(BODY)
+    assert not spool.has(Body(BODY.digest, BODY.size + 1))
+    assert spool.arrived(BODY) == BODY.size
+    assert not take(spool, BODY, CONTENT, 0, None)  # it came twice
+    assert same_tree(spool.get(BODY), TREE)
+    assert [(at, bytes(data)) for at, data in spool.pieces(BODY.digest, 9)] == [(9, CONTENT[9:])]
+    spool.keep_only({BODY.digest})
+    assert spool.has(BODY)
+    spool.keep_only(set())
+    assert not spool.has(BODY)
+    assert take(spool, BODY, CONTENT, 0, None)
+    spool.drop(BODY.digest)
+    assert spool.arrived(BODY) == 0
+    assert not take(spool, BODY, CONTENT, 0, 9)
+    assert take(spool, BODY, CONTENT, 9, None)
+    assert [path.name for path in tmp_path.iterdir()] == [BODY.digest]
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_what_came_in_one_piece_and_is_something_else_is_not_kept(tmp_path, light):
+    spool, other = Spool(tmp_path, BODY.size, light=light), bytearray(CONTENT)
+    other[-1] ^= 1
+    with pytest.raises(WireError, match="is something else"):
+        take(spool, BODY, other, 0, None)
+    assert spool.arrived(BODY) == 0
+    assert not list(tmp_path.iterdir())
+    assert take(spool, BODY, CONTENT, 0, None)
+    assert same_tree(spool.get(BODY), TREE)
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["same process", "another process"])
 def test_it_goes_on_at_any_byte(tmp_path, again):
     for cut in range(len(CONTENT) + 1):

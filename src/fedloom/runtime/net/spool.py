@@ -5,6 +5,7 @@ number behind its last byte says how many of them are here.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from ...store.reused import SPARE, Files
 from .line import CHUNK_BYTES
 
 PART = ".part"
+_digest = re.compile("[0-9a-f]{64}").fullmatch
 COUNT = 8  # bytes of the number behind a body that arrives
 
 
@@ -55,10 +57,13 @@ class Spool:
     Args:
         folder: where they lie.
         most: no body that arrives may have more bytes.
+        light: a body that arrives in one piece lies in memory alone: nobody needs it after a crash.
     """
 
     folder: Path
     most: int
+    light: bool = False
+    _here: dict[str, bytes] = field(default_factory=dict)  # those that lie in memory
     _arriving: dict[str, Arriving] = field(default_factory=dict)  # by digest
     _lock: Lock = field(default_factory=Lock)
     _files: Files = field(init=False)
@@ -81,12 +86,14 @@ class Spool:
 
     def path(self, digest: str) -> Path:
         """Return where a body lies; raises `WireError` for what is no digest."""
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        if not _digest(digest):
             raise WireError(f"{digest[:80]!r} is not a digest of 64 hexadecimal digits.")
         return self.folder / digest
 
     def has(self, body: Body) -> bool:
         """Is it here, whole?"""
+        if (content := self._here.get(body.digest)) is not None:
+            return len(content) == body.size
         path = self.path(body.digest)
         return path.is_file() and path.stat().st_size == body.size
 
@@ -103,12 +110,12 @@ class Spool:
         return True
 
     def get(self, body: Body) -> Tree:
-        """Return the value, its arrays read-only views of the file."""
-        return restore(self._files.read(self.path(body.digest)))
+        """Return the value, its arrays read-only views of the file, or of where it lies."""
+        return restore(self._content(body.digest))
 
     def pieces(self, digest: str, offset: int) -> Iterator[tuple[int, memoryview]]:
         """Yield a body from an offset on, in chunks, with their offsets."""
-        content = self._files.read(self.path(digest))
+        content = self._content(digest)
         for at in range(offset, len(content), CHUNK_BYTES):
             yield at, content[at : at + CHUNK_BYTES]
 
@@ -136,6 +143,8 @@ class Spool:
                 return False
             if offset > here or offset + len(data) > body.size:
                 raise WireError(f"expected {body.digest[:12]} from byte {here:,} on, got {offset:,}.")
+            if not here and len(data) == body.size:
+                return self._at_once(body, state, data)
             self._write(body, state, data[here - offset :])
             return state.here == body.size and self._whole(body, state)
 
@@ -144,14 +153,20 @@ class Spool:
         with self._lock:
             if (state := self._arriving.pop(digest, None)) is not None:
                 state.close()
-            self._files.drop(self.path(digest))
-            self._files.drop(self._part(digest))
+            if self._here.pop(digest, None) is None:
+                self._files.drop(self.path(digest))
+                self._files.drop(self._part(digest))
 
     def keep_only(self, digests: set[str]) -> None:
         """Forget all whole bodies but these."""
+        self._here = {digest: content for digest, content in self._here.items() if digest in digests}
         for path in self.folder.iterdir():
             if path.suffix != PART and path.name not in {*digests, SPARE}:
                 self._files.drop(path)
+
+    def _content(self, digest: str) -> memoryview:
+        content = self._here.get(digest)
+        return self._files.read(self.path(digest)) if content is None else memoryview(content)
 
     def _part(self, digest: str) -> Path:
         return self.path(digest).with_name(digest + PART)
@@ -184,10 +199,30 @@ class Spool:
         part = self._part(body.digest)
         if state.seen.hexdigest() != body.digest:
             part.unlink()
-            raise WireError(f"what arrived as {body.digest[:12]} is something else; it is not kept.")
+            raise _another(body)
         os.truncate(part, body.size)
         part.replace(self.path(body.digest))
         return True
+
+    def _at_once(self, body: Body, state: Arriving, data: memoryview) -> bool:
+        """Keep a body that has arrived in one piece."""
+        state.seen.update(data)
+        del self._arriving[body.digest]
+        if state.seen.hexdigest() != body.digest:
+            raise _another(body)
+        if self.light:
+            self._here[body.digest] = bytes(data)
+            return True
+        part = self._part(body.digest)
+        self._files.make(part, body.size, body.size)
+        with part.open("r+b", buffering=0) as file:
+            _write_at(file, 0, data)
+        part.replace(self.path(body.digest))
+        return True
+
+
+def _another(body: Body) -> WireError:
+    return WireError(f"what arrived as {body.digest[:12]} is something else; it is not kept.")
 
 
 def _write_at(file: BinaryIO, offset: int, data: bytes | memoryview) -> None:
