@@ -20,11 +20,12 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import Engine, Row
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.engine import Connection, Engine, Row
+from sqlalchemy.exc import IntegrityError
 
+from ..core.errors import RunError
 from ..core.task import Member
-from .journal import transaction, unusable
+from .journal import transaction
 
 _META = MetaData()
 _MEMBERS = Table(
@@ -179,17 +180,8 @@ class Dispatches:
 
     def accept(self, accepted: Sequence[Accepted]) -> None:
         """Write updates down, behind those before them; one that came again stays in its place, with its new body."""
-        rows = [_row(each) for each in accepted]
-        try:
-            with self._engine.begin() as connection:  # in one go, for they are there seldom
-                connection.execute(_ACCEPT, rows)
-        except IntegrityError:
-            with transaction(self._engine) as connection:
-                for row in rows:
-                    if not connection.execute(_AGAIN, {**row, "of": row["number"]}).rowcount:
-                        connection.execute(_ACCEPT, row)
-        except DBAPIError as error:
-            raise unusable(self._engine, error) from error
+        if accepted:
+            self._write(accepted, [])
 
     def accepted(self, numbers: Collection[int]) -> list[Accepted]:
         """Return the accepted answers to these dispatches, in the order of acceptance."""
@@ -203,15 +195,29 @@ class Dispatches:
             if set(row.numbers) <= wanted
         ]
 
-    def close(self, counted: Collection[int], void: Collection[int]) -> None:
-        """Write down which dispatches were counted and which never will be."""
+    def close(self, counted: Collection[int], void: Collection[int], accepted: Sequence[Accepted] = ()) -> None:
+        """Write down which dispatches were counted and which never will be, and with them updates, as `accept` does."""
         rows = [{"of": number, "verdict": value} for numbers, value in ((counted, 1), (void, 0)) for number in numbers]
-        if not rows:
+        if not rows and not accepted:
             return
-        with transaction(self._engine, durable=True) as connection:
-            connection.execute(_CLOSE, rows)
+        self._write(accepted, rows)
         for row in rows:
             self._add_up(self._open.pop(row["of"], None), row["verdict"])
+
+    def _write(self, accepted: Sequence[Accepted], verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """Write both in one transaction; that an update came again is seen by what the database refuses, being rare."""
+        rows = [_row(each) for each in accepted]
+        for add in (_new, _again):
+            try:
+                with transaction(self._engine, durable=bool(verdicts)) as connection:
+                    if rows:
+                        add(connection, rows)
+                    if verdicts:
+                        connection.execute(_CLOSE, verdicts)
+                return
+            except RunError as error:
+                if add is _again or not isinstance(error.__cause__, IntegrityError):
+                    raise
 
     def verdicts(self, numbers: Collection[int]) -> dict[int, bool]:
         """Return whether they were counted, of those that are closed."""
@@ -252,6 +258,16 @@ class Dispatches:
         """Return the dispatches that are neither counted nor void."""
         with transaction(self._engine) as connection:
             return list(connection.execute(select(_ASKED.c.number).where(_ASKED.c.counted.is_(None))).scalars())
+
+
+def _new(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    connection.execute(_ACCEPT, rows)
+
+
+def _again(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        if not connection.execute(_AGAIN, {**row, "of": row["number"]}).rowcount:
+            connection.execute(_ACCEPT, row)
 
 
 def _row(accepted: Accepted) -> dict[str, Any]:

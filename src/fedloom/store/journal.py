@@ -63,6 +63,11 @@ _MEMORY = Table(
     "memory", _META, Column("member", String, primary_key=True), Column("tree", LargeBinary, nullable=False)
 )
 _STATE = Table("state", _META, Column("round", Integer, primary_key=True), Column("tree", LargeBinary, nullable=False))
+_NO_STATE, _NEW_STATE = delete(_STATE), insert(_STATE)  # statements that are said each round are built once
+_REPLACED = {
+    table: (delete(table).where(table.c[key] == bindparam("old")), insert(table), key)
+    for table, key in ((_ROUNDS, "round"), (_MEMORY, "member"))
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,10 +160,10 @@ class Journal:
         """
         content = self._stored(state)
         with transaction(self.engine, durable=self.durable) as connection:
-            _replace(connection, _ROUNDS, "round", [{"round": r["round"], "event": _finite(r)} for r in rounds])
-            _replace(connection, _MEMORY, "member", [{"member": m, "tree": dump(t)} for m, t in memories.items()])
-            connection.execute(delete(_STATE))
-            connection.execute(insert(_STATE), {"round": state.round, "tree": content})
+            _replace(connection, _ROUNDS, [{"round": r["round"], "event": _finite(r)} for r in rounds])
+            _replace(connection, _MEMORY, [{"member": m, "tree": dump(t)} for m, t in memories.items()])
+            connection.execute(_NO_STATE)
+            connection.execute(_NEW_STATE, {"round": state.round, "tree": content})
             if ending is not None:
                 connection.execute(update(_RUN), asdict(ending) | {"summary": _finite(ending.summary)})
         self._tidy(content)
@@ -311,11 +316,11 @@ def runs_in(url: str) -> list[str]:
     return sorted(name for name in names if _RUN_ID.fullmatch(name))
 
 
-def _replace(connection: Connection, table: Table, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _replace(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
-        old = delete(table).where(table.c[key] == bindparam("old"))  # one by one: databases limit a list's length
-        connection.execute(old, [{"old": row[key]} for row in rows])
-        connection.execute(insert(table), list(rows))
+        old, new, key = _REPLACED[table]
+        connection.execute(old, [{"old": row[key]} for row in rows])  # one by one: databases limit a list's length
+        connection.execute(new, list(rows))
 
 
 def _finite(value: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """What was asked, accepted and closed survives a crash at any point, without sockets."""
 
 import pytest
+from sqlalchemy import event
 
 from fedloom.core.task import Fault, Trained
 from fedloom.store.dispatches import Accepted
@@ -150,25 +151,64 @@ def test_replays_come_in_the_order_of_acceptance_across_sends(office):
     office.offer("c", ["train/3"], trained(3.0))
     assert office.kept.receive(first, 0.0).numbers == (3,)
     office.offer("b", ["train/2"], trained(2.0))
-    assert office.kept.receive(first, 0.0).numbers == (2,)
+    assert drained(office, first)[0].numbers == (2,)
     again = office.crash().come().kept.send(train((1, "a"), (2, "b")))
     assert office.kept.receive(again, 0.0).numbers == (1,)
     office.kept.send(train((3, "c")), again)
     assert [reply.numbers for reply in drained(office, again)] == [(3,), (2,)]
 
 
-def test_what_has_arrived_together_is_written_down_together_and_none_is_lost_behind_the_first(office):
-    tasks = train((1, "a"), (2, "b"), (3, "c"))
-    ask = office.come().kept.send(tasks)
+@pytest.fixture
+def there(office):
+    """Return an ask that three have answered, one of them with garbage; nothing was received."""
+    ask = office.come().kept.send(train((1, "a"), (2, "b"), (3, "c")))
     office.offer("c", ["train/3"], trained(3.0))
     office.offer("b", ["train/2"], b"garbage")
     office.offer("a", ["train/1"], trained(1.0))
-    assert office.kept.receive(ask, 0.0).numbers == (3,)
-    assert [row.numbers for row in office.log.accepted((1, 2, 3))] == [(3,), (1,)]
-    assert [reply.numbers for reply in drained(office, ask)] == [(2,), (1,)]
-    ask = office.crash().come().kept.send(tasks)
+    return ask
+
+
+def logged(office):
+    return [row.numbers for row in office.log.accepted((1, 2, 3, 4))]
+
+
+def test_what_is_there_is_written_down_before_anybody_is_waited_for(office, there):
+    assert [office.kept.receive(there, 0.0).numbers for _ in range(3)] == [(3,), (2,), (1,)]
+    assert office.kept.receive(there, 0.0) is None
+    assert logged(office) == [(3,), (1,)]
+    again = office.crash().come().kept.send(train((1, "a"), (2, "b"), (3, "c")))
     assert [office.kinds(name) for name in "abc"] == [[], ["task"], []]
-    assert [reply.numbers for reply in drained(office, ask)] == [(3,), (1,)]
+    assert [reply.numbers for reply in drained(office, again)] == [(3,), (1,)]
+
+
+def test_what_is_there_is_written_down_before_anybody_is_asked(office, there):
+    """Also what is not received yet: it is received next, before what comes later."""
+    assert office.kept.receive(there, 0.0).numbers == (3,)
+    office.kept.send(train((4, "c")), there)
+    assert logged(office) == [(3,), (1,)]
+    office.offer("c", ["train/4"], trained(4.0))
+    assert [reply.numbers for reply in drained(office, there)] == [(2,), (1,), (4,)]
+
+
+def test_what_is_there_is_written_down_when_somebody_has_failed(office, there):
+    assert office.kept.receive(there, 0.0).numbers == (3,)
+    office.kept.cancel(there)
+    assert logged(office) == [(3,), (1,)]
+
+
+def test_what_is_there_is_written_down_with_the_verdict(office):
+    commits = []
+    ask = office.come().kept.send(train((1, "a"), (2, "b")))
+    for name, number in (("b", 2), ("a", 1)):
+        office.offer(name, [f"train/{number}"], trained(float(number)))
+    event.listen(office.log._engine, "commit", commits.append)
+    assert [office.kept.receive(ask, 0.0).numbers for _ in range(2)] == [(2,), (1,)]
+    office.kept.cancel(ask)
+    assert commits == []
+    office.kept.settle((1, 2))
+    assert len(commits) == 1
+    assert logged(office) == [(2,), (1,)]
+    assert office.log.verdicts((1, 2)) == {1: True, 2: True}
 
 
 def test_a_body_that_is_gone_from_the_disk_is_asked_for_again(office):

@@ -37,7 +37,8 @@ class Kept:
     keep_bodies: bool = False
     closed: Callable[[], None] = lambda: None
     sums: Path | None = None
-    _waiting: dict[int, deque[Reply]] = field(default_factory=dict)  # by ask: in the log, and not received yet
+    _waiting: dict[int, deque[Reply]] = field(default_factory=dict)  # by ask: here, and not received yet
+    _unwritten: list[Accepted] = field(default_factory=list)  # updates that the log does not have yet
     _asked: dict[int, int] = field(default_factory=dict)  # open dispatches, and the ask that each belongs to
     _over: set[int] = field(default_factory=set)  # of those, who has answered or will not be waited for
     _bodies: dict[tuple[int, ...], tuple[str, str]] = field(default_factory=dict)  # of open dispatches: party, digest
@@ -54,6 +55,7 @@ class Kept:
     def send(self, tasks: Sequence[Task], ask: Ask | None = None) -> Ask:
         """Write down who is asked, then ask those whose answers are not there yet."""
         train = {task.number: task for task in tasks if isinstance(task.body, Train)}
+        self.flush()
         if not train:
             return self.hall.send(tasks, ask)
         self._forget()
@@ -77,23 +79,38 @@ class Kept:
         return ticket
 
     def receive(self, ask: Ask, timeout_s: float | None) -> Reply | None:
-        """Return the next reply, from the log or from a party; an update is in the log before it is returned."""
+        """Return the next reply, from the log or from a party.
+
+        Updates that are there are in the log before anybody is waited for, asked or told something: all at once, and
+        with the verdict, where nothing of that comes in between.
+        """
         if not self._trains(ask):
             return self.hall.receive(ask, timeout_s)
         waiting = self._waiting.setdefault(ask.id, deque())
-        if not waiting and (found := self.hall.receive(ask, timeout_s)) is not None:
-            waiting += [found, *self.hall.ready(ask)]
-            self._accept(waiting)
+        if not waiting:
+            self._take(waiting, self.hall.ready(ask))
+        if not waiting:
+            self.flush()
+            found = self.hall.receive(ask, timeout_s)
+            self._take(waiting, [found] if found is not None else [])
         if not waiting:
             return None
         reply = waiting.popleft()
         self._over.update(self._asked.keys() & set(reply.numbers))
         return reply
 
+    def flush(self) -> None:
+        """Write down the updates that are there: whoever tells others of them does so first."""
+        self.log.accept(self._unwritten)
+        self._unwritten = []
+
     def cancel(self, ask: Ask) -> None:
         """Drop what was not answered."""
+        asked = {number for number, of in self._asked.items() if of == ask.id}
+        if not asked <= {number for numbers in self._bodies for number in numbers}:
+            self.flush()  # somebody is told so, or has failed, and the round may never close
         self._waiting.pop(ask.id, None)
-        self._over.update(number for number, of in self._asked.items() if of == ask.id)
+        self._over.update(asked)
         self.hall.cancel(ask)
 
     def settle(self, numbers: Collection[int]) -> None:
@@ -102,7 +119,8 @@ class Kept:
 
     def close(self, counted: set[int], void: set[int]) -> None:
         """Write down what was counted and what never will be, where somebody else has decided it; tell the parties."""
-        self.log.close(counted, void)
+        self.log.close(counted, void, self._unwritten)
+        self._unwritten = []
         done = [numbers for numbers in self._bodies if set(numbers) <= counted | void]
         self._closed += [self._bodies.pop(numbers) for numbers in done]
         for number in counted | void:
@@ -127,6 +145,7 @@ class Kept:
 
     def _keep(self, number: int, value: Tree) -> None:
         if self.sums is not None:
+            self.flush()
             write_parts(self._sum(number), pieces(value), 0o600)
 
     def _kept(self, number: int) -> Tree:
@@ -148,16 +167,14 @@ class Kept:
             rounds.setdefault(task.body.round, {})[task.number] = task.party
         return {number for round, parties in rounds.items() for number in self.log.ask(parties, round)}
 
-    def _accept(self, replies: Iterable[Reply]) -> None:
-        """Write the updates among these down, all at once."""
-        rows = []
+    def _take(self, waiting: deque[Reply], replies: Iterable[Reply]) -> None:
+        """Let replies wait to be received, and the updates among them to be written down."""
         for reply in replies:
+            waiting.append(reply)
             if isinstance(reply.body, Trained):
                 body, seconds = self.hall.source(reply)
                 self._bodies[reply.numbers] = (reply.parties[0], body.digest)
-                rows.append(Accepted(reply.numbers, reply.parties, body.digest, body.size, seconds))
-        if rows:
-            self.log.accept(rows)
+                self._unwritten.append(Accepted(reply.numbers, reply.parties, body.digest, body.size, seconds))
 
     def _replay(self, ask: Ask, replies: Sequence[Reply]) -> None:
         """Put these among those that wait to be received again, in the order in which all were accepted."""

@@ -282,6 +282,7 @@ class Relay:
             keys = batch.taken(numbers)  # before it is offered: whoever asks again from now on has to be answered again
             if len(keys) < len(numbers):
                 return
+            self.kept.flush()
             sent = self.outgoing.put(reply_tree(body))
             self._sent[sent.digest] += 1
             batch.offer(keys, sent, seconds)
