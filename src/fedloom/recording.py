@@ -47,6 +47,7 @@ class Recording:
         save_every_s: how long a crash may throw a run back; rounds since are run again, to the same bits.
         summary: the run's last event, once it has ended.
         record: the signed record; None where nothing is recorded.
+        waits: may a state wait to be saved for `catch_up`, or else for the end of the next round?
     """
 
     simulation: Training
@@ -57,9 +58,11 @@ class Recording:
     summary: dict[str, Any] = field(default_factory=dict)
     held: ExitStack = field(default_factory=ExitStack)
     record: "Recorder | None" = None
+    waits: bool = False
     _events: list[dict[str, Any]] = field(default_factory=list)
     _moved: dict[str, Tree] = field(default_factory=dict)
     _saved_at: float = 0.0
+    _unsaved: bool = False
 
     @property
     def run(self) -> str | None:
@@ -131,9 +134,17 @@ class Recording:
         # Together, so that an interrupt finds a state, events and memories of the same round.
         self.state, self._events, self._moved = state, events, moved
         if state.status == "running" and self._due(state):
-            self.save()
+            if self.waits and not self._unsaved and state.delta is None:
+                self._unsaved = True
+            else:
+                self.save()
         if self.journal is not None and state.delta is not None:
             self.journal.sync()
+
+    def catch_up(self) -> None:
+        """Save what waits for it, while nothing else is to be done."""
+        if self._unsaved:
+            self.save()
 
     def save(self, ending: "Ending | None" = None) -> None:
         """Write what a crash must not lose, and how the run ended if it did, in one transaction."""
@@ -142,7 +153,7 @@ class Recording:
         if self.journal is not None:
             memories = {name: memory for name, memory in self._moved.items() if memory is not None}
             self.journal.save(self.state, self._events, memories, ending)
-        self._events, self._moved, self._saved_at = [], {}, time.monotonic()
+        self._events, self._moved, self._saved_at, self._unsaved = [], {}, time.monotonic(), False
 
     def _end(self, state: State) -> None:
         self.state = state = self.simulation.priced(state)

@@ -121,7 +121,10 @@ class Coordinator:
                 saved, summary = saved.but(status=row.status, reason=row.reason), dict(row.summary)
         if not summary:
             self.record = self._recorded(training, saved)
-        return Recording(training, saved, self.folder, self.book, 0.0, summary, held=self.held, record=self.record)
+        made = Recording(training, saved, self.folder, self.book, 0.0, summary, held=self.held, record=self.record)
+        assert self.kept is not None, "training has its federation"
+        made.waits, self.kept.idle = not self.loaded.app.strategy.gather.hides, made.catch_up
+        return made
 
     def _recorded(self, training: Training, saved: State) -> Recorder:
         """Return the recorder of the run, which the sites watch from now on."""
@@ -216,27 +219,31 @@ class Coordinator:
         self.hall.layouts.update({layout.digest: layout for layout in known})
         self.hall.room = app.strategy.cohort(self.serving.capacity or self.serving.sites)
 
-    def _between_rounds(self) -> None:
-        """Let in who has come and is prepared, and let go who has left."""
+    def _between_rounds(self, closed: int) -> None:
+        """Let in who has come and is prepared, and let go who has left.
+
+        Nobody comes or goes where an earlier process has asked in the round behind already: it is asked again.
+        """
         hall, capacity = self.hall, self.serving.capacity or self.serving.sites
+        settled = self.log.latest() > closed
         with hall.changed:
             known = {member.name for member in hall.roster}
             came = [
                 Joined(member, seat.name, seat.ready[member.name].held_out)
                 for seat in hall.seats.values()
                 for member in seat.members
-                if member.name not in known and member.name in seat.ready and not seat.left
+                if member.name not in known and member.name in seat.ready and not seat.left and not settled
             ][: capacity - len(hall.roster)]
-            left = {member.name for seat in hall.seats.values() if seat.left for member in seat.members} & known
-        closed = self.log.latest()
+            gone = [seat for seat in hall.seats.values() if seat.left and not settled]
+            left = {member.name for seat in gone for member in seat.members} & known
         self.log.join(came, closed)
         self.log.leave(left, closed)
-        hall.roster = [one.member for one in self.log.joined(closed)]
+        joined = self.log.joined(closed)
+        hall.roster = [one.member for one in joined]
         for seat in hall.seats.values():
             if seat.left and not {m.name for m in seat.members} & {m.name for m in hall.roster}:
                 seat.say("end", run=hall.run, status="left", reason="this site has left the run")
-        self.measured[:] = [name for name in self.measured if name not in left]
-        self.measured += [one.member.name for one in came if one.held_out]
+        self.measured[:] = [one.member.name for one in joined if one.held_out]
 
 
 def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) -> tuple[Coordinator, int]:

@@ -101,7 +101,9 @@ def test_a_closed_round_stays_as_it_was_closed(office):
     assert office.log.open() == []
 
 
-def test_bodies_of_closed_rounds_go_when_the_next_round_is_asked(office):
+def test_bodies_of_closed_rounds_go_when_the_state_behind_them_has_been_saved(office):
+    """That is when nothing else is to be done in the next round."""
+    seen = []
     ask = office.come().kept.send(train((1, "a")))
     digest = office.offer("a", ["train/1"], trained())
     drained(office, ask)
@@ -109,7 +111,12 @@ def test_bodies_of_closed_rounds_go_when_the_next_round_is_asked(office):
     office.kept.settle((1,))
     spool = office.hall.seats["a"].spool
     assert spool.path(digest).exists()
-    office.kept.send(train((2, "a"), round=2))
+    office.kept.idle = lambda: seen.append(spool.path(digest).exists())
+    ask = office.kept.send(train((2, "a"), round=2))
+    assert seen == []
+    assert spool.path(digest).exists()
+    assert office.kept.receive(ask, 0.0) is None
+    assert seen == [True]
     assert spool.path(digest).exists() == office.keep
 
 
@@ -225,9 +232,9 @@ def test_a_body_that_is_gone_from_the_disk_is_asked_for_again(office):
 
 def test_members_come_and_go_when_a_round_is_closed(office):
     told = []
-    office.kept.closed = lambda: told.append(office.log.open())
+    office.kept.closed = lambda round: told.append((round, office.log.open()))
     ask = office.come().kept.send(train((1, "a")))
     office.kept.cancel(ask)
     office.kept.settle(())
-    assert told == [[]]
+    assert told == [(1, [])]
     assert office.log.verdicts((1,)) == {1: False}

@@ -29,14 +29,17 @@ class Kept:
         log: of dispatches.
         keep_bodies: whether updates of closed rounds stay on the disk, to be replayed.
         sums: folder of the hidden sum of the open round, once clients have been asked to unmask it; None keeps none.
-        closed: is called when a round has been closed: members come and go between rounds.
+        closed: is told of a round that has been closed: members come and go between rounds.
+        idle: is called before replies are waited for: what can wait for that is done then.
     """
 
     hall: Hall
     log: Dispatches
     keep_bodies: bool = False
-    closed: Callable[[], None] = lambda: None
+    closed: Callable[[int], None] = lambda round: None
     sums: Path | None = None
+    idle: Callable[[], None] = lambda: None
+    _round: int = 0  # the newest that somebody was asked in
     _waiting: dict[int, deque[Reply]] = field(default_factory=dict)  # by ask: here, and not received yet
     _unwritten: list[Accepted] = field(default_factory=list)  # updates that the log does not have yet
     _asked: dict[int, int] = field(default_factory=dict)  # open dispatches, and the ask that each belongs to
@@ -58,7 +61,6 @@ class Kept:
         self.flush()
         if not train:
             return self.hall.send(tasks, ask)
-        self._forget()
         self.forget_sums(but=train)
         again = self._written(train.values())
         self.hall.expect({number: task.party for number, task in train.items()})
@@ -91,6 +93,8 @@ class Kept:
             self._take(waiting, self.hall.ready(ask))
         if not waiting:
             self.flush()
+            self.idle()
+            self._forget()
             found = self.hall.receive(ask, timeout_s)
             self._take(waiting, [found] if found is not None else [])
         if not waiting:
@@ -127,7 +131,7 @@ class Kept:
             self._asked.pop(number, None)
         self._over -= counted | void
         self.hall.tell(counted, void)
-        self.closed()
+        self.closed(self._round)
 
     def backing(self) -> Backing:
         """Return what a hidden sum has behind it: whose key is whose, and a file of its own."""
@@ -165,6 +169,7 @@ class Kept:
         for task in tasks:
             assert isinstance(task.body, Train), "only training is written down"
             rounds.setdefault(task.body.round, {})[task.number] = task.party
+        self._round = max(self._round, *rounds)
         return {number for round, parties in rounds.items() for number in self.log.ask(parties, round)}
 
     def _take(self, waiting: deque[Reply], replies: Iterable[Reply]) -> None:
@@ -193,7 +198,7 @@ class Kept:
         return self.hall.reply(self.hall.seat_of(row.parties[0]), tasks, Body(row.digest, row.size), row.seconds)
 
     def _forget(self) -> None:
-        """Drop the bodies of closed rounds; the state behind them has been saved, or there would be no new round."""
+        """Drop the bodies of closed rounds; the state behind them has been saved when nothing else is to be done."""
         closed, self._closed = self._closed, []
         if not self.keep_bodies:
             for party, digest in closed:
