@@ -106,6 +106,7 @@ STEPS = st.one_of(
     st.tuples(st.just("leave"), st.sampled_from("abc"), st.none()),
     st.tuples(st.just("ask"), st.sampled_from("abc"), st.integers(1, 12)),
     st.tuples(st.just("close"), st.sampled_from([0, 1]), st.integers(1, 12)),
+    st.tuples(st.just("accept"), st.sampled_from("abc"), st.integers(1, 12)),
     st.tuples(st.just("look"), st.none(), st.none()),
     st.tuples(st.just("restart"), st.none(), st.none()),
 )
@@ -127,10 +128,15 @@ def test_what_is_remembered_is_what_another_process_reads(steps, tmp_path_factor
                 log.ask({first: which, first + 1: "z"}, round)
                 highest = max(highest, first + 1)
             case "close":
-                log.close({number} if which else (), () if which else {number})
+                also = [row(number, digest="closing")] if number % 2 else []
+                log.close({number} if which else (), () if which else {number}, also)
+            case "accept":
+                log.accept([row(number, digest=which), row(number + 20, digest=which)])
             case "restart":
                 log = Dispatches(engine)
         other = Dispatches(engine)
+        for some in ([number or 1], range(1, 13), range(21, 33), [1, 21]):
+            assert log.accepted(some) == other.accepted(some)
         for upto in (log.latest(), round, 0, 1):
             assert log.latest() == other.latest()
             assert log.standings(upto) == other.standings(upto)

@@ -98,6 +98,8 @@ class Dispatches:
         self._open: dict[int, str] = {}  # asked by this process and not closed: number -> party
         self._totals: dict[str, tuple[int, int]] | None = None  # party -> (counted, closed), over all rounds
         self._latest: tuple[int, int] | None = None  # the highest number, and its round
+        self._recent: list[Accepted] = []  # new updates since the last closing
+        self._behind: list[Accepted] = []  # new updates between the last closing and the one before
         with transaction(self._engine) as connection:
             _META.create_all(connection)
 
@@ -181,11 +183,14 @@ class Dispatches:
     def accept(self, accepted: Sequence[Accepted]) -> None:
         """Write updates down, behind those before them; one that came again stays in its place, with its new body."""
         if accepted:
+            self._behind = []
             self._write(accepted, [])
 
     def accepted(self, numbers: Collection[int]) -> list[Accepted]:
         """Return the accepted answers to these dispatches, in the order of acceptance."""
         wanted = set(numbers)
+        if wanted <= {number for row in self._behind for number in row.numbers}:
+            return [row for row in self._behind if set(row.numbers) <= wanted]
         there = {"low": min(numbers, default=0), "high": max(numbers, default=-1)}
         with transaction(self._engine) as connection:
             rows = connection.execute(_OF.order_by(_ACCEPTED.c.place), there).all()
@@ -201,6 +206,7 @@ class Dispatches:
         if not rows and not accepted:
             return
         self._write(accepted, rows)
+        self._behind, self._recent = self._recent, []
         for row in rows:
             self._add_up(self._open.pop(row["of"], None), row["verdict"])
 
@@ -214,6 +220,7 @@ class Dispatches:
                         add(connection, rows)
                     if verdicts:
                         connection.execute(_CLOSE, verdicts)
+                self._recent = [*self._recent, *accepted] if add is _new else []  # in another place: read again
                 return
             except RunError as error:
                 if add is _again or not isinstance(error.__cause__, IntegrityError):

@@ -28,22 +28,25 @@ class Files:
     _reading: "dict[str, WeakSet[mmap]]" = field(default_factory=dict)  # name -> through what somebody reads it
     _lock: Lock = field(default_factory=Lock)
     _spared: bool = False
+    _spare: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._spare = str(self.folder / SPARE)
 
     def make(self, path: Path, size: int, keep: int) -> None:
         """Make a file of `size` bytes: `keep` that may hold anything, as those of the spare file, and zeros behind."""
-        spare = self.folder / SPARE
         with suppress(FileNotFoundError):
             if size > LARGE:
-                os.truncate(spare, keep)
-                os.truncate(spare, size)
-                spare.replace(path)
+                os.truncate(self._spare, keep)
+                os.truncate(self._spare, size)
+                os.replace(self._spare, path)
                 return
-        with path.open("wb") as file:
+        with open(path, "wb", buffering=0) as file:
             file.truncate(size)
 
     def read(self, path: Path) -> memoryview:
         """Return what a file holds, as it stays whatever becomes of the file."""
-        with self._lock, path.open("rb") as file:
+        with self._lock, open(path, "rb", buffering=0) as file:
             content = mmap(file.fileno(), 0, access=ACCESS_READ)
             self._reading.setdefault(path.name, WeakSet()).add(content)
         return memoryview(content)
@@ -51,13 +54,13 @@ class Files:
     def drop(self, path: Path) -> None:
         """Forget a file, if it is there."""
         with self._lock, suppress(FileNotFoundError):
-            if self._reading.pop(path.name, None) or path.stat().st_size <= LARGE:
-                path.unlink()
+            if self._reading.pop(path.name, None) or os.stat(path).st_size <= LARGE:
+                os.unlink(path)
             else:
-                path.replace(self.folder / SPARE)
+                os.replace(path, self._spare)
                 self._spared = True
 
     def close(self) -> None:
         """Remove the spare file, if it was put there by this."""
         if self._spared:
-            (self.folder / SPARE).unlink(missing_ok=True)
+            Path(self._spare).unlink(missing_ok=True)

@@ -57,13 +57,14 @@ class Spool:
     Args:
         folder: where they lie.
         most: no body that arrives may have more bytes.
-        light: a body that arrives in one piece lies in memory alone: nobody needs it after a crash.
+        light: a body that arrives in one piece lies in memory alone, since nobody needs it after a crash; otherwise it
+            lies there until it is read for the first time, and in a file.
     """
 
     folder: Path
     most: int
     light: bool = False
-    _here: dict[str, bytes] = field(default_factory=dict)  # those that lie in memory
+    _held: dict[str, bytes] = field(default_factory=dict)  # in memory: those that came in one piece
     _arriving: dict[str, Arriving] = field(default_factory=dict)  # by digest
     _lock: Lock = field(default_factory=Lock)
     _files: Files = field(init=False)
@@ -77,11 +78,11 @@ class Spool:
         partial, parts, seen = self.folder / f"{token_hex(8)}.new", pieces(tree), blake3()
         size = sum(map(len, parts))
         self._files.make(partial, size, size)
-        with partial.open("r+b") as file:
+        with open(partial, "r+b") as file:
             for part in chunks(parts):  # hashed and written while it is in the cache
                 seen.update(part)
                 file.write(part)
-        partial.replace(self.path(seen.hexdigest()))
+        os.replace(partial, self.path(seen.hexdigest()))
         return Body(seen.hexdigest(), size)
 
     def path(self, digest: str) -> Path:
@@ -92,7 +93,7 @@ class Spool:
 
     def has(self, body: Body) -> bool:
         """Is it here, whole?"""
-        if (content := self._here.get(body.digest)) is not None:
+        if (content := self._held.get(body.digest)) is not None:
             return len(content) == body.size
         path = self.path(body.digest)
         return path.is_file() and path.stat().st_size == body.size
@@ -111,7 +112,10 @@ class Spool:
 
     def get(self, body: Body) -> Tree:
         """Return the value, its arrays read-only views of the file, or of where it lies."""
-        return restore(self._content(body.digest))
+        content = self._content(body.digest)
+        if not self.light:
+            self._held.pop(body.digest, None)
+        return restore(content)
 
     def pieces(self, digest: str, offset: int) -> Iterator[tuple[int, memoryview]]:
         """Yield a body from an offset on, in chunks, with their offsets."""
@@ -153,19 +157,19 @@ class Spool:
         with self._lock:
             if (state := self._arriving.pop(digest, None)) is not None:
                 state.close()
-            if self._here.pop(digest, None) is None:
-                self._files.drop(self.path(digest))
-                self._files.drop(self._part(digest))
+            self._held.pop(digest, None)
+            self._files.drop(self.path(digest))
+            self._files.drop(self._part(digest))
 
     def keep_only(self, digests: set[str]) -> None:
         """Forget all whole bodies but these."""
-        self._here = {digest: content for digest, content in self._here.items() if digest in digests}
+        self._held = {digest: content for digest, content in self._held.items() if digest in digests}
         for path in self.folder.iterdir():
             if path.suffix != PART and path.name not in {*digests, SPARE}:
                 self._files.drop(path)
 
     def _content(self, digest: str) -> memoryview:
-        content = self._here.get(digest)
+        content = self._held.get(digest)
         return self._files.read(self.path(digest)) if content is None else memoryview(content)
 
     def _part(self, digest: str) -> Path:
@@ -210,14 +214,13 @@ class Spool:
         del self._arriving[body.digest]
         if state.seen.hexdigest() != body.digest:
             raise _another(body)
-        if self.light:
-            self._here[body.digest] = bytes(data)
-            return True
-        part = self._part(body.digest)
-        self._files.make(part, body.size, body.size)
-        with part.open("r+b", buffering=0) as file:
-            _write_at(file, 0, data)
-        part.replace(self.path(body.digest))
+        if not self.light:
+            part = self._part(body.digest)
+            self._files.make(part, body.size, body.size)
+            with open(part, "r+b", buffering=0) as file:
+                _write_at(file, 0, data)
+            os.replace(part, self.path(body.digest))
+        self._held[body.digest] = bytes(data)
         return True
 
 
