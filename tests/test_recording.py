@@ -164,6 +164,22 @@ def test_how_often_it_saves_changes_no_bit(tmp_path, every_s):
         assert again.state.round == 4
 
 
+def test_a_state_that_waits_is_saved_when_nothing_else_is_done_or_with_the_next_one(tmp_path):
+    recording = begin(app(rounds=5), tmp_path)
+    recording.save_every_s, recording.waits = 0.0, True
+    with closing(recording):
+        saved, rounds = [], recording.rounds()
+        for caught_up in (True, False, False, True):
+            next(rounds)
+            saved.append(recording.journal.last().round)
+            if caught_up:
+                recording.catch_up()
+                recording.catch_up()
+                saved.append(recording.journal.last().round)
+        assert saved == [0, 1, 1, 3, 3, 4]  # at most two rounds are not saved
+    assert ended(resume(app(rounds=5), recording.folder))["rounds"] == 5
+
+
 def test_resume_refuses_another_app_and_another_partition(tmp_path):
     recording = begin(app(), tmp_path)
     recording.close()

@@ -249,6 +249,13 @@ def test_after_a_restart_the_founders_count_still():
         replace(simulation, founders=19).guarantee(2)
 
 
+def test_a_state_is_saved_before_anybody_sees_it_even_where_another_could_wait(tmp_path):
+    with closing(begin(app(fedloom.dp_fedavg(rate=0.5)), tmp_path)) as recording:
+        recording.save_every_s, recording.waits = 1000.0, True
+        next(recording.rounds())
+        assert recording.journal.last().round == 1
+
+
 def test_a_delta_is_refused_that_is_too_large_for_as_many_as_may_come():
     members = [Member(f"site {i}", 5) for i in range(4)]
     hall = SimpleNamespace(layouts={}, room=0, roster=[])

@@ -1,5 +1,7 @@
 """A site's desk: nothing is trained twice, and only what was counted moves memory, in this process or the next."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,8 +81,9 @@ def test_only_what_was_counted_moves_memory(place, crash):
     moved = desk.trainer.remembered()
     assert moved["local"].any()
     assert desk.waiting == {}
-    assert list(desk.outgoing.folder.iterdir()) == []
-    assert same_tree(place.desk().trainer.remembered(), moved)
+    again = place.desk()
+    assert same_tree(again.trainer.remembered(), moved)
+    assert {path.name for path in again.outgoing.folder.iterdir()} <= {SPARE}
 
 
 def test_what_a_power_cut_takes_of_a_settling_is_settled_again(place):
@@ -133,16 +136,39 @@ def test_two_that_wait_are_settled_one_after_the_other(place):
     assert not same_tree(desk.trainer.remembered(), before)
 
 
-def test_a_dispatch_that_is_settled_is_not_trained_again(place):
-    """Asked twice, settled in between: it would be trained from a memory that has moved, and move it back later."""
-    desk = place.desk()
-    place.asked(desk, 1)
-    desk.settle({1}, set())
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_dispatch_that_is_settled_is_not_trained_again(place, counted):
+    """It would be trained from a memory that has moved, and move it back later.
+
+    What was counted may be asked for again, by a coordinator that lost the bytes in a power cut and has not saved the
+    state behind them; that is over when the next round is settled.
+    """
+    desk, there = place.desk(), place.there
+    first = place.asked(desk, 1)
+    desk.settle({1} if counted else set(), set() if counted else {1})
     moved = desk.trainer.remembered()
-    assert place.asked(desk, 1) is None
+    assert place.asked(desk, 1) == (first if counted else None)
+    assert desk.outgoing.path(first).exists() == counted
     desk.settle({1}, set())
     assert same_tree(desk.trainer.remembered(), moved)
-    assert place.trainings == 1
+    place.asked(desk, 2, Train(2, there.state.vector + 1, there.terms.total.digest, there.terms.cap))
+    desk.settle({2}, set())
+    assert place.asked(desk, 1) is None
+    assert not desk.outgoing.path(first).exists()
+    assert list(desk.lately) == [2]
+    assert place.trainings == 2
+
+
+def test_the_same_bytes_for_two_rounds_stay_as_long_as_one_of_them_needs_them(place):
+    desk = place.desk()
+    first = place.asked(desk, 1)
+    desk.waiting[2] = replace(desk.waiting[1], number=2)
+    desk.settle({1}, set())
+    desk.settle({2}, set())
+    assert desk.outgoing.path(first).exists()
+    desk.waiting[3] = replace(desk.lately[2], number=3, digest="ab" * 32)
+    desk.settle({3}, set())
+    assert not desk.outgoing.path(first).exists()
 
 
 def test_a_body_that_was_received_stays_only_if_it_may_be_sent_again(place):

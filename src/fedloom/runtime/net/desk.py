@@ -79,6 +79,7 @@ class Desk:
     objects: Callable[[TaskBody], str] = lambda body: ""
     refused: str = ""
     waiting: dict[int, Answered] = field(default_factory=dict)
+    lately: dict[int, Answered] = field(default_factory=dict)  # counted when it was last settled
     closed: set[int] = field(default_factory=set)  # dispatches whose round is; memory has moved on from them
     _question: TaskBody | None = None  # that was refused
 
@@ -86,18 +87,19 @@ class Desk:
         self.trainer.memories.update(self.notes.memories())
         self.waiting = {kept.number: kept for kept in self.notes.waiting()}
         self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
+        self.outgoing.keep_only({kept.digest for kept in self.waiting.values()})
 
     def answer(self, key: str, message: Message, offer: Offer) -> None:
         """Do a task, or find what was answered to it before, and offer the reply."""
         task = self._task(message)
         if isinstance(task.body, Advertise):
             self._begin_anew(task.number)
-        kept = self.waiting.get(task.number) if isinstance(task.body, Train) else None
-        if isinstance(task.body, Train) and task.number in self.closed:
-            return  # asked twice, and settled in between: trained again, it would be from another memory
+        kept = {**self.lately, **self.waiting}.get(task.number) if isinstance(task.body, Train) else None
         if kept is not None:
             offer([key], Body(kept.digest, kept.size), kept.seconds)
             return
+        if isinstance(task.body, Train) and task.number in self.closed:
+            return  # asked twice, and settled in between: trained again, it would be from another memory
         if isinstance(task.body, Train) and self.witness is not None:
             self.witness.admit(task.body.round, model_of(message))
         with self.notes.together():  # on the disk at its end, and only then is anything offered
@@ -113,11 +115,14 @@ class Desk:
 
     def received(self, digest: str) -> None:
         """Forget a body that has arrived, unless it may have to be sent again."""
-        if all(kept.digest != digest for kept in self.waiting.values()):
+        if all(kept.digest != digest for kept in (*self.waiting.values(), *self.lately.values())):
             self.outgoing.drop(digest)
 
     def settle(self, counted: set[int], void: set[int]) -> None:
         """Learn which replies were counted; memory moves, and what was answered in closed rounds is forgotten.
+
+        What was counted is still at hand until the next settling: a coordinator that loses its power before it has
+        saved the state behind it may have lost the bodies too, and asks again for the same bytes.
 
         This is not waited for: it is on the disk before the next reply is. After a power cut that takes it away the
         replies wait again, together with the memory from before, and the coordinator, who has verdicts on its disk
@@ -133,8 +138,11 @@ class Desk:
             self.party.settle(counted)
             moved = {self.trainer.name: self.trainer.memory} if self.trainer.memory is not None else {}
             self.notes.settle(numbers, moved)
-        for number in numbers:
-            self.outgoing.drop(self.waiting.pop(number).digest)
+        old, settled = self.lately, {number: self.waiting.pop(number) for number in numbers}
+        hides = self.trainer.strategy.gather.hides  # a masked reply is never sent in another session
+        self.lately = {number: kept for number, kept in settled.items() if number in counted and not hides}
+        for kept in (*old.values(), *settled.values()):
+            self.received(kept.digest)
         self.trainer.pending.update({number: kept.memory for number, kept in self.waiting.items()})
 
     def again(self) -> bool:
@@ -153,7 +161,7 @@ class Desk:
         """Forget a masked reply of an earlier session: other masks cancel in the new one."""
         if number in self.waiting:
             self.notes.settle([number], {})
-            self.outgoing.drop(self.waiting.pop(number).digest)
+            self.received(self.waiting.pop(number).digest)
             self.trainer.pending.pop(number, None)
 
     def _note(self, task: Task, reply: Reply, body: Body, message: Message) -> None:

@@ -1,0 +1,49 @@
+"""Members come and go between rounds, and not in a round that is run again."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from fedloom.core.task import Member, Ready
+from fedloom.runtime.net.hall import Hall
+from fedloom.runtime.net.seats import Seat
+from fedloom.serve import Coordinator, Serving
+from fedloom.store.dispatches import Dispatches, Joined
+from fedloom.store.journal import opened_engine
+
+
+@pytest.fixture
+def there(tmp_path):
+    """Return a coordinator after round 1 of "a" and "b"; "b" leaves, and "c" is prepared."""
+    engine = opened_engine(f"sqlite:///{tmp_path / 'log.db'}")
+    log, hall = Dispatches(engine), Hall("run")
+    log.join([Joined(Member(name, 5), name, 1) for name in "ab"])
+    hall.roster = [one.member for one in log.joined()]
+    log.ask({1: "a", 2: "b"}, 1)
+    for name in "abc":
+        hall.take_seat(name, (Member(name, 5),), lambda: None)
+        hall.seats[name].ready = {name: Ready(4, 1)}
+    hall.seats["b"].left = True
+    yield SimpleNamespace(hall=hall, log=log, measured=["a", "b"], serving=Serving(sites=2, capacity=9))
+    engine.dispose()
+
+
+def names(there):
+    return [member.name for member in there.hall.roster]
+
+
+def test_who_is_prepared_comes_and_who_leaves_goes_when_a_round_is_closed(there):
+    Coordinator._between_rounds(there, 1)
+    assert names(there) == there.measured == ["a", "c"]
+    assert isinstance(there.hall.seats["b"], Seat)
+
+
+def test_a_round_that_was_asked_by_an_earlier_process_keeps_its_members(there):
+    there.log.ask({3: "a", 4: "b"}, 2)  # before the state of round 1 was saved
+    again = Dispatches(there.log._engine)
+    there.log = again
+    Coordinator._between_rounds(there, 1)
+    assert names(there) == there.measured == ["a", "b"]
+    Coordinator._between_rounds(there, 2)
+    assert names(there) == there.measured == ["a", "c"]
+    assert [one.member.name for one in again.joined(1)] == ["a", "b"]
