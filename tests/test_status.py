@@ -1,14 +1,16 @@
 """How a federation stands is told from files alone: while it is served, after it died, and once it has ended."""
 
 import json
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from apps import app
-from fedloom.commands.status import awaiting, warnings
+from fedloom.commands.status import awaiting, view, warnings
 from fedloom.core.errors import RunError, UnknownRun
 from fedloom.recording import begin
 from fedloom.status import LATE_S, standing
@@ -16,6 +18,7 @@ from fedloom.store.files import write_json
 from fedloom.store.runs import locked
 
 DOCS = Path(__file__).parents[1] / "docs"
+AGAIN = "start it again and it goes on"
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SITE = {
     "name": "client-000",
@@ -111,6 +114,32 @@ def test_who_died_without_a_word_was_interrupted(run, tmp_path):
         "interrupted",
         "its coordinator ended without a word; serve it again and it goes on",
     )
+
+
+@pytest.mark.parametrize(
+    ("note", "serving", "expected"),
+    [
+        ({"above": "", "ended": ""}, True, ("waiting", "for its own sites, or for the coordinator above")),
+        ({"above": "run 7", "ended": ""}, True, ("running", "")),
+        (
+            {"above": "run 7", "ended": ""},
+            False,
+            ("interrupted", "its relay does not run; start it again and it goes on"),
+        ),
+        ({"above": "run 7", "ended": "completed"}, False, ("completed", "as the run above ended")),
+    ],
+)
+def test_a_relay_says_how_it_stands_too(waiting, tmp_path, note, serving, expected):
+    write_json(waiting / "relay.json", {"app": "x", "names": "number", **note})
+    with locked(waiting) if serving else nullcontext():
+        seen = standing(tmp_path)
+    assert (seen.status, seen.reason) == expected
+    assert seen.figures(NOW)["above"] == note["above"]
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(view(seen, NOW))
+    text = console.export_text()
+    assert ("passes on run 7" if note["above"] else "has not heard of a run above") in text
+    assert "coordinator wrote" not in text
 
 
 def test_a_file_that_is_not_written_any_more_is_told_to_be_late(run, tmp_path):

@@ -26,15 +26,16 @@ from .runtime.net.kept import Kept
 from .runtime.net.leases import Leases
 from .runtime.net.relay import Relay, numbered, passed
 from .runtime.net.site import Ended, Site
+from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .runtime.net.telling import Told
 from .serve import FAREWELL_S, ROOM, RUNS, SPARE
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
 from .store.journal import opened_engine
-from .store.runs import create, locked
+from .store.runs import RELAYED, create, locked
 
-ABOVE, NOTE = "above", "relay.json"  # the folder of what it is above, in its home; what a run of a relay is
+ABOVE = "above"  # the folder of what it is above, in its home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +179,7 @@ class Passing:
 
     def _opened(self, relay: Relay, run: str) -> Relay:
         """Return the desk for a run above; refuses another one than that which was begun with."""
-        before = read_json(self.folder / NOTE)["above"]
+        before = read_json(self.folder / RELAYED)["above"]
         if before not in ("", run):
             self._note(ended="replaced")
             raise WireError(
@@ -188,7 +189,7 @@ class Passing:
         return relay
 
     def _note(self, **changes: str) -> None:
-        write_json(self.folder / NOTE, read_json(self.folder / NOTE) | changes)
+        write_json(self.folder / RELAYED, read_json(self.folder / RELAYED) | changes)
 
     def _carry(self, relay: Relay, site: Site) -> None:
         try:
@@ -227,6 +228,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
         held.enter_context(locked(runs, f"another relay runs from {relaying.home}; stop it, or take another."))
         credentials = enrolled(joining)
         folder = _folder(runs, loaded, relaying)
+        held.enter_context(locked(folder))
         engine = opened_engine(f"sqlite:///{folder / 'relay.db'}", synchronous="FULL")
         held.callback(engine.dispose)
         log = Dispatches(engine)
@@ -241,6 +243,8 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             digest=loaded.identity,
         )
         listening = door.open(host, port)
+        about = {"name": loaded.app.name, "rounds": loaded.app.rounds, "listening": f"{host}:{listening}"}
+        held.callback(Watch(hall, folder / FILE, about).open().close)
         held.callback(door.shut)
         return Passing(loaded, relaying, folder, hall, door, log, credentials, held.pop_all()), listening
 
@@ -259,7 +263,7 @@ def _most(loaded: Loaded) -> int:
 
 def _folder(runs: Path, loaded: Loaded, relaying: Relaying) -> Path:
     """Return the folder of the run to go on with, or a new one's; refuses to call members otherwise than before."""
-    for path in sorted(runs.glob(f"*/{NOTE}"), reverse=True):
+    for path in sorted(runs.glob(f"*/{RELAYED}"), reverse=True):
         note: dict[str, Any] = read_json(path)
         if note["app"] == loaded.identity and not note["ended"]:
             if note["names"] != relaying.names:
@@ -269,7 +273,7 @@ def _folder(runs: Path, loaded: Loaded, relaying: Relaying) -> Path:
                 )
             return path.parent
     folder = create(runs, loaded.app.name)
-    write_json(folder / NOTE, {"app": loaded.identity, "names": relaying.names, "above": "", "ended": ""})
+    write_json(folder / RELAYED, {"app": loaded.identity, "names": relaying.names, "above": "", "ended": ""})
     return folder
 
 

@@ -1,4 +1,4 @@
-"""How a federation stands, at any moment: from the coordinator's folder alone, whether it runs or not."""
+"""How a federation stands, at any moment: from the coordinator's folder, or a relay's, whether it runs or not."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,7 +12,7 @@ from .runtime.net.snapshot import BEAT_S, FILE
 from .serve import RUNS
 from .store.files import read_json
 from .store.journal import RunRow
-from .store.runs import free, has_journal, journal
+from .store.runs import RELAYED, free, has_journal, journal
 
 LATE_S = 4 * BEAT_S  # a file that is older, while somebody holds the folder, is told to be
 
@@ -29,6 +29,7 @@ class Standing:
         written: when that was, in UTC; None if it never wrote.
         rounds: events of the closed rounds.
         total: how many rounds there are at most; None where that is not known.
+        above: of a relay: the run that it passes on, empty before it has heard of one; None of a coordinator.
     """
 
     run: str
@@ -41,6 +42,12 @@ class Standing:
     written: datetime | None
     rounds: tuple[Mapping[str, Any], ...]
     total: int | None
+    above: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Whose folder it is."""
+        return "coordinator" if self.above is None else "relay"
 
     @property
     def closed(self) -> int:
@@ -52,12 +59,12 @@ class Standing:
         """What the coordinator is at; where there is none, that there is none."""
         if self.serving:
             return str(self.seen.get("doing", "beginning"))
-        return "ended" if self.ended else "the coordinator is not running"
+        return "ended" if self.ended else f"the {self.who} is not running"
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come of this run."""
-        return self.status in ("completed", "target_reached", "converged", "failed", "gone")
+        return self.status in ("completed", "target_reached", "converged", "failed", "gone", "replaced", "left")
 
     def age_s(self, now: datetime) -> float | None:
         """Return the seconds since the coordinator wrote."""
@@ -102,6 +109,7 @@ class Standing:
             "rounds": self.total,
             "written": self.seen.get("written"),
             "age_s": self.age_s(now),
+            **({} if self.above is None else {"above": self.above}),
             "listening": self.seen.get("listening") if self.serving else None,
             "metrics": _last_metrics(self.rounds),
             "faults": list(last.get("faults") or ()),
@@ -118,7 +126,7 @@ def standing(home: Path, run: str | None = None) -> Standing:
     """Return how a run stands, the newest one if none is named.
 
     Args:
-        home: the coordinator's folder.
+        home: the folder of a coordinator or a relay.
         run: id of a run.
 
     Raises:
@@ -127,8 +135,11 @@ def standing(home: Path, run: str | None = None) -> Standing:
     folder = _folder(home / RUNS, run)
     # First whether it is held: who has let go of it in between has written its last word before that.
     serving, row, rounds = not free(folder), *_journal(folder)
-    seen = _seen(folder)
-    status, reason = _status(row, serving, str(seen.get("waits") or ""))
+    seen, relayed = _seen(folder), read_json(folder / RELAYED) if (folder / RELAYED).is_file() else None
+    if relayed is not None:
+        status, reason = _relaying(relayed, serving)
+    else:
+        status, reason = _status(row, serving, str(seen.get("waits") or ""))
     return Standing(
         run=folder.name,
         name=row.name if row is not None else str(seen.get("name", "")),
@@ -140,6 +151,7 @@ def standing(home: Path, run: str | None = None) -> Standing:
         written=_time(seen.get("written")),
         rounds=rounds,
         total=seen.get("rounds"),
+        above=None if relayed is None else str(relayed["above"]),
     )
 
 
@@ -151,7 +163,8 @@ def _folder(runs: Path, run: str | None) -> Path:
         return runs / str(run)
     there = f"the newest are {', '.join(known[-3:])}" if known else "nothing was ever served from it"
     raise UnknownRun(
-        f"there is no run{f' {run!r}' if run else ''} in {runs}; {there}. --home is the folder of `fedloom serve`."
+        f"there is no run{f' {run!r}' if run else ''} in {runs}; {there}. --home is the folder of "
+        "`fedloom serve`, or of `fedloom relay`."
     )
 
 
@@ -183,6 +196,14 @@ def _status(row: RunRow | None, serving: bool, waits: str) -> tuple[str, str]:
     if row.status == "running" and not serving:
         return "interrupted", "its coordinator ended without a word; serve it again and it goes on"
     return row.status, row.reason
+
+
+def _relaying(note: Mapping[str, Any], serving: bool) -> tuple[str, str]:
+    if note["ended"]:
+        return str(note["ended"]), "as the run above ended"
+    if not serving:
+        return "interrupted", "its relay does not run; start it again and it goes on"
+    return ("running", "") if note["above"] else ("waiting", "for its own sites, or for the coordinator above")
 
 
 def _time(text: Any) -> datetime | None:

@@ -24,14 +24,14 @@ AGAIN_S = 1.0
 
 
 def command(
-    home: Annotated[Path, typer.Option(help="The coordinator's folder, as `fedloom serve` has it.")],
+    home: Annotated[Path, typer.Option(help="The folder of `fedloom serve`, or of `fedloom relay`.")],
     run: Annotated[str | None, typer.Argument(help="A run's id; by default the newest.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again every second, until the run has ended.")
     ] = False,
 ) -> None:
-    """Say how a federation stands: round, sites, who is awaited and why. Reads files; the coordinator may be down."""
+    """Say how a federation stands: round, sites, who is awaited and why. Reads files; nobody has to be up."""
     from ..status import standing
 
     if not watch:
@@ -88,6 +88,8 @@ def _head(seen: "Standing") -> Text:
 
 
 def _closed(seen: "Standing") -> str:
+    if seen.above is not None:
+        return f"passes on {plain(seen.above)}" if seen.above else "has not heard of a run above"
     closed = f"{seen.closed} of {counted(seen.total, 'round')}" if seen.total else counted(seen.closed, "round")
     return f"{closed} closed"
 
@@ -105,12 +107,12 @@ def warnings(seen: "Standing", now: datetime) -> list[str]:
     """Return why what is shown may not be so any more."""
     age = duration(seen.age_s(now))
     if seen.late(now):
-        return [f"the coordinator has not written for {age}: it is there, and may hang, or its disk is full"]
+        return [f"the {seen.who} has not written for {age}: it is there, and may hang, or its disk is full"]
     if seen.serving and seen.written is None:
-        return ["the coordinator is beginning, and has written nothing yet"]
+        return [f"the {seen.who} is beginning, and has written nothing yet"]
     if seen.serving or seen.ended or seen.written is None:
         return []
-    return [f"nobody serves this run; its coordinator wrote {age} ago, and what follows is as it was then"]
+    return [f"nobody serves this run; its {seen.who} wrote {age} ago, and what follows is as it was then"]
 
 
 def _sites(seen: "Standing", sites: list[dict[str, Any]], now: datetime) -> Table:

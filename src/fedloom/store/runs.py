@@ -14,6 +14,7 @@ from .files import write_whole
 from .journal import Journal, RunRow, runs_in
 
 JOURNAL, ELSEWHERE, LOCK = "journal.db", "journal.url", ".lock"
+RELAYED = "relay.json"  # what a run of a relay is
 
 
 def now() -> str:
