@@ -89,6 +89,49 @@ def test_kill_9_changes_no_bit_where_bodies_are_written_over_earlier_ones(tmp_pa
     bits_survive(tmp_path, app, 15, seed=RUNS)
 
 
+DYING = """
+import os, pathlib
+from fedloom.recording import Recording
+
+catch_up = Recording.catch_up
+
+
+def die_once(self):
+    once = pathlib.Path(__file__).with_name(f"died in round {self.state.round}")
+    if self._unsaved and self.state.round in (3, 7, 8) and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), 9)
+    catch_up(self)
+
+
+Recording.catch_up = die_once
+"""
+
+
+@pytest.mark.parametrize("power_cut", [False, True])
+def test_a_coordinator_that_dies_before_it_has_saved_a_round_that_sites_know_to_be_closed_runs_it_again(
+    tmp_path, power_cut
+):
+    """The next round is asked by then. A power cut takes the updates too: the sites send the same bytes again."""
+    app = slow(tmp_path, sites=3, rounds=12, seconds=0.2)
+    app.write_text(app.read_text() + DYING)
+    alone, damaged = simulated(app, tmp_path), 0
+    with Federated(tmp_path, app, clients(3)) as there:
+        there.start()
+        for _ in range(3):
+            there.until(lambda: there.processes[COORDINATOR].poll() is not None)
+            for body in there.runs.glob("*/bodies/*/*") if power_cut else ():
+                body.write_bytes(bytes(body.stat().st_size))
+                damaged += 1
+            there.start(COORDINATOR)
+        end = there.ended()
+    assert len(list(tmp_path.glob("died in round *"))) == 3
+    assert damaged >= 9 * power_cut
+    assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 12, alone["sha256"])
+    assert end["metrics"] == alone["metrics"]
+    assert len(there.consistent()) == 36
+
+
 # -- a line that does harm
 
 
