@@ -1,12 +1,15 @@
 import json
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 import fedloom
 from apps import app, ended
+from fedloom.core.errors import UnknownRun
 from fedloom.publish import COMPARISON_FILE, publish, settings, written
 from fedloom.recording import begin, resume
+from fedloom.training import NETWORK
 
 
 @pytest.fixture
@@ -88,3 +91,24 @@ def test_settings_are_said_in_words():
 )
 def test_described_values_as_people_read_them(described, text):
     assert written(described) == text
+
+
+def test_the_report_of_a_run_between_institutions_compares_nothing_and_says_so(recording, monkeypatch):
+    """Reopened where the app's own rows can be read, these are not what the sites have trained on."""
+    publish(recording, recording.state)
+    row = recording.journal.row()
+    monkeypatch.setattr(recording.journal, "row", lambda: replace(row, engine=NETWORK))
+    made = publish(recording, recording.state, wanted=True)
+    assert (made.comparison.rows, made.comparison.note) == ((), "There is no comparison: the rows are at the sites.")
+    assert "the rows are at the sites" in made.path.read_text()
+    assert "client-002" in made.path.read_text()  # whose figures were told
+
+
+def test_a_run_between_institutions_is_not_resumed_here(recording, monkeypatch):
+    recording.close()
+    monkeypatch.setattr("fedloom.recording._continuable", lambda *_: None)
+    with closing(resume(app(), recording.folder, ended=True)) as again:
+        row = again.journal.row()
+    monkeypatch.setattr("fedloom.store.journal.Journal.row", lambda self: replace(row, engine=NETWORK))
+    with pytest.raises(UnknownRun, match=r"is one between institutions; `fedloom serve`, with the words that began it"):
+        resume(app(), recording.folder)

@@ -20,6 +20,7 @@ from .simulation import Simulation
 from .store.files import write_whole
 from .store.journal import Journal
 from .store.record import FOLDER, newest
+from .training import NETWORK
 from .trust import spent, trust
 
 COMPARISON_FILE = "comparison.json"
@@ -61,24 +62,32 @@ def compared(
 ) -> Comparison:
     """Return the stored comparison of this state, a new one, or the reason why there is none."""
     assert recording.folder is not None, "a comparison is stored in the run's folder"
+    here = _here(recording)
+    if here is None:
+        figure = main_figure(_seen(rounds), recording.simulation.app.stop)
+        return Comparison(figure, (), "There is no comparison: the rows are at the sites.")
     stored = _stored(recording.folder, state.round)
     if stored is not None and wanted is not False:
         return stored
-    if not isinstance(recording.simulation, Simulation):
-        figure = main_figure(_seen(rounds), recording.simulation.app.stop)
-        return Comparison(figure, (), "There is no comparison: the rows are at the sites.")
     if recording.simulation.app.strategy.examples.private:
         figure = main_figure(_seen(rounds), recording.simulation.app.stop)
         return Comparison(figure, (), "There is no comparison: training alone would spend privacy that is not told.")
-    sites, seconds = len(recording.simulation.held), sum(event["seconds"] for event in rounds)
+    sites, seconds = len(here.held), sum(event["seconds"] for event in rounds)
     if wanted is False or (wanted is None and (sites > MANY_SITES or seconds > LONG_S)):
         figure = main_figure(_seen(rounds), recording.simulation.app.stop)
         note = f"Not made here; `fedloom report {recording.run} --compare` trains {sites} sites alone, and pooled."
         return Comparison(figure, (), note)
-    made = compare(recording.simulation, recording.simulation.evaluated(state), tick)
+    made = compare(here, here.evaluated(state), tick)
     content = {"round": state.round, **asdict(made)}
     write_whole(recording.folder / COMPARISON_FILE, json.dumps(content, indent=1).encode())
     return made
+
+
+def _here(recording: Recording) -> Simulation | None:
+    """Return the simulation that a run was; None of a run between institutions, also where it is reopened here."""
+    assert recording.journal is not None, "a report needs a run with a journal"
+    simulation = recording.simulation
+    return simulation if isinstance(simulation, Simulation) and recording.journal.row().engine != NETWORK else None
 
 
 def _seen(rounds: list[dict[str, Any]]) -> Mapping[str, Any]:
@@ -123,7 +132,7 @@ def view(app: App, journal: Journal, comparison: Comparison, recording: Recordin
         trust=trust(app.strategy, cost),
         epsilon=spent(cost),
         rounds=journal.rounds(),
-        held=who_holds_what(recording.simulation.held) if isinstance(recording.simulation, Simulation) else (),
+        held=() if (here := _here(recording)) is None else who_holds_what(here.held),
         comparison=comparison.rows,
         comparison_note=comparison.note,
         exposure=None if recording.folder is None else kept(recording.folder),

@@ -23,7 +23,7 @@ from .modelfile import started_from
 from .runtime.traces import Traces
 from .runtime.virtual import Virtual
 from .simulation import Simulation, simulate
-from .training import Training
+from .training import NETWORK, Training
 
 if TYPE_CHECKING:
     from .record import Recorder
@@ -308,6 +308,9 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
         held.callback(book.close)
         row = book.row()
         _continuable(row, app, identity, ended)
+        if row.engine == NETWORK and not ended:
+            why = f"the run {row.run} is one between institutions"
+            raise UnknownRun(f"{why}; `fedloom serve`, with the words that began it, goes on with it.")
         simulation = (
             _at_rest(app)
             if ended

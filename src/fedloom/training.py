@@ -22,6 +22,8 @@ from .privacy import examples, gate
 from .privacy.guarantee import Guarantee
 from .stop import Verdict
 
+NETWORK = "network"  # the engine of a run whose parties are somewhere else
+
 
 @dataclass(frozen=True, eq=False)
 class Training:
@@ -46,7 +48,7 @@ class Training:
     statistics: Mapping[str, Any]
     test: Examples | None
     measured: Sequence[str]
-    engine: Any = "network"
+    engine: Any = NETWORK
     founders: int | None = field(default=None, kw_only=True)
 
     def close(self) -> None:
