@@ -29,6 +29,7 @@ class Works:
     waiting: tuple = ()
     refused: str = ""
     ready: bool = False
+    independent: bool = True
 
     def __post_init__(self):
         self.incoming, self.outgoing = (Spool(self.folder / name, 1 << 24) for name in ("in", "out"))
@@ -57,10 +58,12 @@ class Called:
         self.site = Site("a", "digest", (Member("a", 1),), None, ("", 0), None, None, None, run="run")
         self.site.desk = self.works
 
-    def task(self, key, *bodies):
+    def message(self, key, *bodies):
         arrays = {str(at): [body.digest, body.size] for at, body in enumerate(bodies)}
-        message = {"kind": "task", "run": "run", "key": key, "attempt": 1, "arrays": arrays, "body": {"task": "train"}}
-        return self.hear(message)
+        return {"kind": "task", "run": "run", "key": key, "attempt": 1, "arrays": arrays, "body": {"task": "train"}}
+
+    def task(self, key, *bodies):
+        return self.hear(self.message(key, *bodies))
 
     def cancel(self, *keys):
         return self.hear({"kind": "cancel", "run": "run", "keys": list(keys)})
@@ -71,7 +74,9 @@ class Called:
         while not self.site.todo.empty():
             self.site.todo.get()()
         while not self.site._jobs.empty():
-            self.site._jobs.get()(self.post)
+            job = self.site._jobs.get()
+            if job is not None:
+                job(self.post)
         said, self.post.said = self.post.said, []
         return said
 
@@ -120,6 +125,28 @@ def test_a_body_of_a_cancelled_task_is_asked_for_again_where_it_stopped(tmp_path
         called.hear(piece(body, content, at))
     assert called.works.asked == ["train/2"]
     assert called.works.incoming.has(body)
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_what_the_worker_has_not_begun_when_nobody_waits_for_it_any_more_is_left_out(tmp_path, independent):
+    """At a relay it is not: others were asked together with it."""
+    called = Called(tmp_path)
+    called.works.independent = independent
+    for key in ("train/1", "train/2"):
+        called.site._hear(called.message(key))  # both are in the worker's queue
+    called.cancel("train/1")
+    assert called.works.asked == (["train/2"] if independent else ["train/1", "train/2"])
+    called.task("train/1")  # it is wanted again
+    assert called.works.asked[-1] == "train/1"
+    assert called.site._begun == []
+
+
+def test_when_the_run_has_ended_nothing_more_is_begun(tmp_path):
+    called = Called(tmp_path)
+    called.site._hear(called.message("train/1"))
+    called.hear({"kind": "end", "run": "run", "status": "completed", "reason": "over"})
+    assert called.works.asked == []
+    assert called.site.ended.status == "completed"
 
 
 def test_a_body_that_another_task_needs_is_awaited_all_the_same(tmp_path):

@@ -28,6 +28,7 @@ class Works(Protocol):
     outgoing: Spool
     witness: Witness | None
     refused: str  # why the last question before training was; empty if it was not
+    independent: bool  # is each task answered by itself, so that one may be left out?
 
     @property
     def waiting(self) -> Collection[int]:
@@ -78,6 +79,7 @@ class Desk:
     witness: Witness | None = None
     objects: Callable[[TaskBody], str] = lambda body: ""
     refused: str = ""
+    independent: bool = True
     waiting: dict[int, Answered] = field(default_factory=dict)
     lately: dict[int, Answered] = field(default_factory=dict)  # counted when it was last settled
     closed: set[int] = field(default_factory=set)  # dispatches whose round is; memory has moved on from them

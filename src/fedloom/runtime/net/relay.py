@@ -141,6 +141,7 @@ class Relay:
     now: Callable[[], float] = monotonic
     stopped: bool = False
     refused: str = ""  # its sites refuse, and say so themselves
+    independent: bool = False  # tasks that were asked together are answered together
     witness: Witness | None = None  # a relay does not watch the record above, and its sites do not see it
     _here: dict[str, str] = field(default_factory=dict)  # what a member is called above -> here
     _coming: dict[str, dict[str, tuple[Task, Message]]] = field(default_factory=dict)  # batch -> key -> …

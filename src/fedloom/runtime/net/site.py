@@ -93,6 +93,7 @@ class Site:
     _pushed: set[str] = field(default_factory=set)  # bodies that come, or came, unasked on this connection
     _asked: dict[str, Message] = field(default_factory=dict)
     _begun: list[Message] = field(default_factory=list)  # those that the worker has, or will have
+    _unwanted: set[str] = field(default_factory=set)  # keys of those that nobody waits for any more
     _offered: dict[str, Body] = field(default_factory=dict)
     _arrived: "deque[str]" = field(default_factory=deque)  # bodies that were offered and are there
     _lock: Lock = field(default_factory=Lock)
@@ -216,6 +217,7 @@ class Site:
                 self._renewing = -inf
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
+                self._cancel([message["key"] for message in (*self._begun, *self._asked.values())])
                 self.todo.put(lambda: self._end(ended))  # after all that was said before
             case "replaced":
                 raise WireError(
@@ -251,6 +253,7 @@ class Site:
 
     def _task(self, message: Message) -> None:
         key = field_of(message, "key", str)
+        self._unwanted.discard(key)
         self._asked[key] = message
         self.told("task", key=key, attempt=field_of(message, "attempt", int))
         with self._lock:  # nothing is tidied away between looking and asking
@@ -265,8 +268,12 @@ class Site:
         self._start_what_is_here()
 
     def _cancel(self, keys: list[str]) -> None:
-        """Wait no more for these; a body that nobody else needs is asked for anew if it is named again."""
+        """Wait no more for these; a body that nobody else needs is asked for anew if it is named again.
+
+        What the worker is at is finished, since nothing can stop a training function; what it has not begun is not.
+        """
         with self._lock:
+            self._unwanted |= {message["key"] for message in self._begun} & set(keys)
             for key in keys:
                 self._asked.pop(key, None)
             needed = {body.digest for message in self._asked.values() for body in bodies_of(message).values()}
@@ -302,7 +309,8 @@ class Site:
 
     def _answer(self, key: str, message: Message) -> None:
         try:
-            self.desk.answer(key, message, self.offer)
+            if not (key in self._unwanted and self.desk.independent):
+                self.desk.answer(key, message, self.offer)
             if self.desk.refused:
                 self.told("refused", said=f"{self.desk.refused} This site stays, and takes part as soon as it may.")
         except StorageError:
