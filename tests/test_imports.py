@@ -28,6 +28,7 @@ ALLOWED = {
     "privacy": {"core", "aggregate", "gather", "local", "schedule", "select", "stages", "store"},
 }
 FRAMEWORKS = {"torch", "torchvision", "jax", "flax", "tensorflow", "keras", "transformers", "lightning"}
+TRANSPORTS = {"socket", "ssl", "http", "urllib", "requests", "grpc", "asyncio", "ray"}
 HEAVY = {"torch", "sqlalchemy", "dp_accounting", "matplotlib", "pydantic", "rich", "typer", "sklearn", "safetensors"}
 HEAVY |= {"pyarrow", "cryptography"}
 
@@ -70,6 +71,11 @@ def named(path):
 def test_imports_point_one_way(path):
     inside = {name for own, name in imported(path) if own}
     assert inside <= ALLOWED[home(path)] | {home(path)}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if home(p) != "runtime"], ids=named)
+def test_only_the_runtime_knows_a_transport(path):
+    assert not {name for own, name in imported(path) if not own} & TRANSPORTS
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if home(p) not in {"cli", "__main__"}], ids=named)

@@ -1,9 +1,7 @@
 """One institution's side of a federation: its own copy of the app, its own rows, its own policy."""
 
-import json
-import socket
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -17,7 +15,7 @@ from . import policyfile
 from .adapters.threads import one_thread
 from .app import App
 from .approval import approved
-from .core.errors import AccessDenied, ConfigError, DataError, RunError, WireError
+from .core.errors import ConfigError, DataError, RunError, WireError
 from .core.hidden import Identity
 from .core.rng import stream
 from .core.strategy import Terms
@@ -43,11 +41,11 @@ from .runtime.enrolment import (
     prepare_renewal,
 )
 from .runtime.keys import PKI
+from .runtime.net import enrolling
 from .runtime.net.desk import Desk
-from .runtime.net.line import ENROL, Line
 from .runtime.net.site import Site
 from .runtime.net.spool import Spool
-from .runtime.net.telling import Told, why
+from .runtime.net.telling import Told
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
@@ -102,24 +100,8 @@ def enrolled(joining: Joining) -> Credentials:
 def _enrol(joining: Joining, token: str) -> None:
     joining.home.mkdir(parents=True, exist_ok=True)
     context = enrolment_context(joining.home, token, joining.server)
-    request = json.dumps(prepare_enrolment(joining.home, token)).encode()
-    try:
-        with (
-            socket.create_connection(joining.server, 15.0) as raw,
-            closing(context.wrap_socket(raw, server_hostname=joining.server[0])) as sock,
-        ):
-            peer_at(sock, "coordinator", "relay")
-            line = Line(sock, 30.0, allowed=frozenset({ENROL}))
-            line.send(ENROL, request)
-            frame = line.receive(30.0)
-    except OSError as error:
-        raise WireError(f"{joining.name} cannot enrol: {why(error, joining.server[0])}.") from error
-    if frame is None:
-        raise WireError("the coordinator did not answer the request to enrol; try again.")
-    answer = json.loads(bytes(frame[1]))
-    if "refused" in answer:
-        raise AccessDenied(f"the coordinator refuses to enrol {joining.name!r}: {answer['refused']}")
-    finish_enrolment(joining.home, token, answer)
+    request = prepare_enrolment(joining.home, token)
+    finish_enrolment(joining.home, token, enrolling.enrolled(joining.name, joining.server, context, request))
 
 
 def rows(app: App, joining: Joining) -> SiteRows:
