@@ -12,8 +12,9 @@ from sqlalchemy import event
 from apps import app
 from fedloom.core.errors import ConfigError, RunError, UnknownRun
 from fedloom.simulation import simulate
+from fedloom.store.dispatches import Dispatches
 from fedloom.store.files import write_parts
-from fedloom.store.journal import Ending, Journal, RunRow, runs_in
+from fedloom.store.journal import Ending, Journal, RunRow, opened_engine, runs_in
 from fedloom.store.runs import found_again, listed
 from fedloom.store.runs import journal as journal_of
 from small import same_tree
@@ -99,6 +100,15 @@ def test_arrays_that_were_written_ahead_are_written_once_and_only_if_they_are_th
     assert len(written) == writes
     assert [path.name for path in tmp_path.glob("state-*")] == [f"state-{after.round}.safetensors"]
     book.close()
+
+
+@pytest.mark.parametrize("opening", [Journal, lambda url: Dispatches(opened_engine(url))])
+def test_a_journal_of_another_format_is_refused_in_words(tmp_path, opening, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    opening(url), opening(url)
+    monkeypatch.setattr("fedloom.store.journal.VERSION", 2)
+    with pytest.raises(RunError, match=r"journal\.db is of format 1, and this fedloom reads 2"):
+        opening(url)
 
 
 def test_a_small_state_is_not_written_ahead(tmp_path, state):

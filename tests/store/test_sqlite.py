@@ -77,6 +77,15 @@ def test_what_is_not_durable_by_itself_is_followed_by_what_is(opened):
         assert pragmas(database) == [FULL, "wal"]
 
 
+def test_a_file_of_another_format_is_refused_in_words(opened, tmp_path):
+    opened().execute("INSERT INTO kept VALUES (1, 'a')")
+    assert opened().execute("SELECT number FROM kept") == [(1,)]
+    with pytest.raises(
+        RunError, match=r"some\.db is of format 1, and this fedloom reads 2; take the fedloom that wrote"
+    ):
+        Database(tmp_path / "some.db", "the file", TABLES, version=2)
+
+
 def test_threads_wait_for_one_another(opened):
     database = opened()
 

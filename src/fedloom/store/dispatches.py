@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..core.errors import RunError
 from ..core.task import Member
-from .journal import transaction
+from .journal import formed, transaction
 
 _META = MetaData()
 _MEMBERS = Table(
@@ -100,8 +100,7 @@ class Dispatches:
         self._latest: tuple[int, int] | None = None  # the highest number, and its round
         self._recent: list[Accepted] = []  # new updates since the last closing
         self._behind: list[Accepted] = []  # new updates between the last closing and the one before
-        with transaction(self._engine) as connection:
-            _META.create_all(connection)
+        formed(engine, _META)
 
     def join(self, joined: Iterable[Joined], after: int = 0) -> None:
         """Write down who takes part in the rounds behind `after`."""

@@ -39,7 +39,9 @@ from ..core.state import State
 from ..core.tree import Tree, join, split
 from .files import dump, pieces, restore, write_parts
 from .reused import Files
+from .sqlite import other_format
 
+VERSION = 1  # of the tables here and of those in `dispatches`
 LARGE, STATE, _BESIDE = 1 << 16, "state-", b"beside:"
 _NONE: tuple[int, Mapping[str, Any]] = (-1, {})  # no arrays have been written ahead
 _RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
@@ -62,6 +64,7 @@ _ROUNDS = Table("rounds", _META, Column("round", Integer, primary_key=True), Col
 _MEMORY = Table(
     "memory", _META, Column("member", String, primary_key=True), Column("tree", LargeBinary, nullable=False)
 )
+_FORMAT = Table("format", MetaData(), Column("version", Integer, primary_key=True))
 _STATE = Table("state", _META, Column("round", Integer, primary_key=True), Column("tree", LargeBinary, nullable=False))
 _NO_STATE, _NEW_STATE = delete(_STATE), insert(_STATE)  # statements that are said each round are built once
 _REPLACED = {
@@ -124,8 +127,7 @@ class Journal:
         self.engine = opened_engine(url, run=run)
         self._files = None if folder is None else Files(folder)
         self._ahead: tuple[int, Mapping[str, Any]] = _NONE
-        with self._begin() as connection:
-            _META.create_all(connection)
+        formed(self.engine, _META)
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
@@ -246,6 +248,18 @@ class Journal:
 
 def _name(round: int | str) -> str:
     return f"{STATE}{round}.safetensors"
+
+
+def formed(engine: Engine, tables: MetaData) -> None:
+    """Make tables where they are missing; raises `RunError` for a journal whose tables are of another version."""
+    with transaction(engine) as connection:
+        _FORMAT.create(connection, checkfirst=True)
+        found = connection.execute(select(_FORMAT.c.version)).scalar()
+        if found is None:
+            connection.execute(insert(_FORMAT), {"version": VERSION})
+        elif found != VERSION:
+            raise other_format(f"the journal {engine.url}", found, VERSION)
+        tables.create_all(connection)
 
 
 @contextmanager

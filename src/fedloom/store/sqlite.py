@@ -20,6 +20,7 @@ class Database:
         path: of the file; it is made where it is missing, its folder is not.
         what: it is called in errors, before its path.
         tables: that it has, by name: what stands between the parentheses of CREATE TABLE.
+        version: of the tables; raises `RunError` for a file of another one.
 
     >>> from tempfile import mkdtemp
     >>> database = Database(Path(mkdtemp()) / "some.db", "the file", {"seen": "number INTEGER PRIMARY KEY"})
@@ -31,7 +32,7 @@ class Database:
     >>> database.close()
     """
 
-    def __init__(self, path: Path, what: str, tables: dict[str, str]) -> None:
+    def __init__(self, path: Path, what: str, tables: dict[str, str], version: int = 1) -> None:
         self.path, self._name, self._lock = path, f"{what} {path}", RLock()
         self._inside, self._durable = False, True
         with _said(self._name):
@@ -39,6 +40,7 @@ class Database:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._through(True)
         with self.together():
+            self._is_of(version)
             for name, columns in tables.items():
                 self.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
 
@@ -74,6 +76,12 @@ class Database:
     def close(self) -> None:
         """Give the connection back."""
         self._connection.close()
+
+    def _is_of(self, version: int) -> None:
+        ((found,),) = self.execute("PRAGMA user_version")
+        if found not in (0, version):  # 0: it is new
+            raise other_format(self._name, found, version)
+        self.execute(f"PRAGMA user_version={version}")
 
     def _done(self, statement: str, values: Sequence[Any]) -> list[Row]:
         try:
@@ -129,3 +137,8 @@ def _complaint(name: str, error: sqlite3.DatabaseError) -> RunError:
     """Return what a database complains of: the disk that it cannot reach, or the file that is damaged."""
     kind = StorageError if isinstance(error, sqlite3.OperationalError) else RunError
     return kind(f"{name} cannot be read or written: {error}.")
+
+
+def other_format(name: str, found: int, version: int) -> RunError:
+    """Return what is said of something stored by another fedloom."""
+    return RunError(f"{name} is of format {found}, and this fedloom reads {version}; take the fedloom that wrote it.")
