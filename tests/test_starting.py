@@ -171,7 +171,8 @@ def test_too_few_in_time_end_with_a_reason_that_names_who_is_awaited(play):
 def test_who_is_silent_is_left_out_when_the_time_is_over(play):
     there = play(least=2).begin("a", "b", "c")
     del there.office.posts["b"]  # nobody answers for it
-    there.until(lambda: {("a", "mean"), ("c", "mean")} <= set(there.asked))
+    both, ready = {("a", "mean"), ("c", "mean")}, there.office.hall._ready
+    there.until(lambda: both <= set(there.asked) and not any(ready.values()))  # and what they said was taken in
     there.pass_to(100.5)
     assert there.over() == ["a", "c"]
     assert "no reply in" in there.office.hall.seats["b"].refused["b"].message

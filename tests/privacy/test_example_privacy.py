@@ -226,6 +226,7 @@ def test_a_sites_ledger_counts_answers_as_the_run_does(tmp_path):
     from fedloom.core.budget import Budget
     from fedloom.core.task import Train
     from fedloom.privacy.ledger import SITE, Account, Ledger, run_of
+    from fedloom.store.notes import Notes
 
     described = run_of(PRIVATE, run="r", app="a", name="n", rounds=9, examples=20)
     assert described.noise == SITE
@@ -236,10 +237,10 @@ def test_a_sites_ledger_counts_answers_as_the_run_does(tmp_path):
 
     def account(unit):
         budget = Budget(epsilon=(two + three) / 2, delta=1e-3, unit=unit)
-        return Account.opened(ledger, data, described, budget, tmp_path / "mark.json")
+        return Account.opened(ledger, data, described, budget, notes)
 
-    assert "this site's budget is for one client, and this app protects one example" in account("client").objection(
-        body
-    )
-    assert [account("example").spend(body) for _ in range(2)] == ["", ""]
-    assert f"would bring it to {three:.4g}" in account("example").spend(body)
+    with closing(Notes(tmp_path / "site.db")) as notes:
+        why = account("client").objection(body)
+        assert "this site's budget is for one client, and this app protects one example" in why
+        assert [account("example").spend(body) for _ in range(2)] == ["", ""]
+        assert f"would bring it to {three:.4g}" in account("example").spend(body)
