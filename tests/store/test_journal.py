@@ -14,7 +14,7 @@ from fedloom.core.errors import ConfigError, RunError, UnknownRun
 from fedloom.simulation import simulate
 from fedloom.store.dispatches import Dispatches
 from fedloom.store.files import write_parts
-from fedloom.store.journal import Ending, Journal, RunRow, opened_engine, runs_in
+from fedloom.store.journal import Ending, Journal, RunRow, opened_engine, runs_in, transaction
 from fedloom.store.runs import found_again, listed
 from fedloom.store.runs import journal as journal_of
 from small import same_tree
@@ -100,6 +100,29 @@ def test_arrays_that_were_written_ahead_are_written_once_and_only_if_they_are_th
     assert len(written) == writes
     assert [path.name for path in tmp_path.glob("state-*")] == [f"state-{after.round}.safetensors"]
     book.close()
+
+
+def test_an_interrupt_in_the_middle_of_a_transaction_stays_an_interrupt(tmp_path):
+    """SQLAlchemy closes a connection that was interrupted; what is told of that must not take the interrupt's place."""
+    engine = opened_engine(f"sqlite:///{tmp_path / 'journal.db'}")
+    with transaction(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE one (x)")
+
+    def interrupted(durable):
+        with transaction(engine, durable=durable) as connection:
+            connection.exec_driver_sql("INSERT INTO one VALUES (1)")
+            connection.invalidate()
+            raise KeyboardInterrupt
+
+    for durable in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(durable)
+    with transaction(engine, durable=True) as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("SELECT count(*) FROM one").scalar() == 0
+    with transaction(engine) as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+    engine.dispose()
 
 
 @pytest.mark.parametrize("opening", [Journal, lambda url: Dispatches(opened_engine(url))])

@@ -8,7 +8,7 @@ bits. SQLite in WAL mode by default; any database that SQLAlchemy reaches by URL
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -293,8 +293,11 @@ def _written_through(connection: Connection, durable: bool) -> Iterator[None]:
     raw.execute(f"{pragma}=FULL")
     try:
         yield
-    finally:
-        raw.execute(f"{pragma}={before}")
+    except BaseException:
+        with suppress(Exception):  # an interrupt has closed the connection; it is not used again
+            raw.execute(f"{pragma}={before}")
+        raise
+    raw.execute(f"{pragma}={before}")
 
 
 def opened_engine(url: str, synchronous: str = "NORMAL", run: str | None = None) -> Engine:
