@@ -19,11 +19,11 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import psutil
+from blake3 import blake3
 
 from fedloom.core.metrics import Metrics
 from fedloom.core.task import Evaluated, Ready, Trained
@@ -77,7 +77,8 @@ class Double:
         ):
             key = peer_at(sock, "coordinator").key
             channel = Channel(Line(sock), credentials.sign, lambda s, m: verify(key, s, m), False).open()
-            channel.send("hello", protocol=PROTOCOL, app=loaded.identity, members=[[self.name, 6]])  # type: ignore[attr-defined]
+            mine = {"app": loaded.identity, "members": [[self.name, 6]], "process": self.name}  # type: ignore[attr-defined]
+            channel.send("hello", protocol=PROTOCOL, **mine)
             self._answer(channel, loaded)
 
     def _answer(self, channel: Channel, loaded: object) -> None:
@@ -93,13 +94,14 @@ class Double:
                 channel.send("pending", run=run, numbers=[])
             elif said["kind"] == "task":
                 content = answer(said, loaded)
-                digest = sha256(content).hexdigest()
+                digest = blake3(content).hexdigest()
                 begun[said["key"]] = time.perf_counter()
                 channel.send("offer", run=run, keys=[said["key"]], digest=digest, size=len(content), seconds=0.0)
                 channel.send_chunk(digest, 0, content)
             elif said["kind"] == "receipt":
                 self.waits += [time.perf_counter() - begun.pop(key) for key in said["keys"] if key in begun]
             elif said["kind"] == "end":
+                channel.send("bye", leaving=True)
                 self.ended = True
 
 
