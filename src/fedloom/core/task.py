@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from .hidden import Backing, HiddenReply, HiddenTask
+from .hidden import HIDDEN, Backing, HiddenReply, HiddenTask
 from .layout import Vector
 from .metrics import Metrics
 from .update import Update
@@ -125,6 +125,7 @@ class Trained:
 
 TaskBody = Train | Evaluate | Measure | Prepare | HiddenTask
 ReplyBody = Trained | Evaluated | Update | Ready | Fault | HiddenReply
+ANSWERS: dict[type, type] = {Train: Trained, Evaluate: Evaluated, Measure: Update, Prepare: Ready} | HIDDEN  # by task
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,24 +15,20 @@ from typing import Literal, Protocol
 
 from ..core.budget import Budget
 from ..core.errors import ConfigError, FedloomError, StorageError
-from ..core.hidden import HIDDEN
 from ..core.layout import WEIGHT, Layout
 from ..core.strategy import Strategy
 from ..core.task import (
+    ANSWERS,
     Evaluate,
-    Evaluated,
     Fault,
     Measure,
     Party,
-    Prepare,
-    Ready,
     Reply,
     Task,
     TaskBody,
     Train,
     Trained,
 )
-from ..core.update import Update
 from ..store.usage import Usage
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -42,7 +38,6 @@ SILENT = (
 )
 
 _COUNTED: dict[type, str] = {Train: ROUND, Evaluate: QUERY, Measure: QUERY}
-_ANSWERS: dict[type, type] = {Train: Trained, Evaluate: Evaluated, Measure: Update, Prepare: Ready} | HIDDEN
 # Errors whose texts speak of digests, counts and packages alone. `LayoutMismatch` can quote the keys that a user's
 # function returned, `OutOfBound` a value of the update. By name: a fault has no more.
 _SPEAKING = frozenset({"CohortOverflow", "DigestMismatch", "MissingExtra"})
@@ -215,7 +210,7 @@ class Guarded:
 
     def _refusal(self, body: TaskBody) -> str:
         policy = self.policy
-        if type(body) not in _ANSWERS:
+        if type(body) not in ANSWERS:
             return f"this site's policy does not know a task of type {type(body).__name__}; update fedloom there."
         if policy.approval == "required" and not self.approved():
             return "nobody has approved this app at this site; `fedloom approve APP` does, on its machine."
@@ -237,7 +232,7 @@ class Guarded:
 
     def _objection(self, task: Task, reply: Reply) -> str:
         """Return why an answer may not leave; it is counted if it may."""
-        body, expected = reply.body, _ANSWERS[type(task.body)]
+        body, expected = reply.body, ANSWERS[type(task.body)]
         if not isinstance(body, expected | Fault):
             return f"a {type(body).__name__} does not answer a task of type {type(task.body).__name__}; report this."
         kept = self.policy.kept(body.update.layout) if isinstance(body, Trained) else []

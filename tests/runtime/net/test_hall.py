@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from fedloom.core.errors import RunError, WireError
 from fedloom.core.task import Ask, Evaluated, Fault, Member, Prepare, Ready, Task, Train, Trained
@@ -83,8 +84,25 @@ def test_another_answer_takes_the_place_of_a_half_one(office):
     half = office.offer("a", ["train/1"], trained(1.0), size=9000)
     office.offer("a", ["train/1"], trained(2.0))
     assert value(office.hall.receive(ask, None)) == 2.0
-    assert office.hall.seats["a"].incoming == {}
+    assert office.hall.seats["a"].incoming == []
     assert [p.name for p in office.hall.seats["a"].spool.folder.iterdir() if p.name.startswith(half)] == []
+
+
+def test_two_members_of_a_relay_may_answer_the_same(office):
+    """Both offers are there before the body, which comes once."""
+    office.come()
+    relay = office.hall.take_seat("relay", (Member("x", 5), Member("y", 5)), lambda: Spool(office.folder / "r", 10_000))
+    ask = office.hall.send(train((1, "x"), (2, "y")))
+    content = dump(trained(3.0))
+    body = {"digest": blake3(content).hexdigest(), "size": len(content), "seconds": 0.5}
+    for number in (1, 2):
+        office.hall.hear(relay, {"kind": "offer", "run": "run", "keys": [f"train/{number}"], **body})
+    office.hall.hear(relay, Chunk(body["digest"], 0, memoryview(content)))
+    replies = [office.hall.receive(ask, 0.0) for _ in range(2)]
+    assert [(reply.numbers, value(reply)) for reply in replies] == [((1,), 3.0), ((2,), 3.0)]
+    for left in (1, 0):
+        relay.spool.drop(body["digest"])
+        assert len(list(relay.spool.folder.iterdir())) == left
 
 
 def test_what_was_read_is_not_kept_on_the_disk_but_updates_are(office):

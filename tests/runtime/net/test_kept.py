@@ -238,3 +238,41 @@ def test_members_come_and_go_when_a_round_is_closed(office):
     office.kept.settle(())
     assert told == [(1, [])]
     assert office.log.verdicts((1,)) == {1: False}
+
+
+def bodies(office, name="a"):
+    return [path.name for path in office.hall.seats[name].spool.folder.iterdir()]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_the_same_bytes_in_the_next_round_are_not_dropped_with_the_last_one(office, crash):
+    """As of a site that has nothing to change: its next answer may be here before the last round's is dropped."""
+    ask = office.come().kept.send(train((1, "a")))
+    first = office.offer("a", ["train/1"], trained())
+    assert [reply.numbers for reply in drained(office, ask)] == [(1,)]
+    if crash:
+        ask = office.crash().come().kept.send(train((1, "a")))
+        assert [reply.numbers for reply in drained(office, ask)] == [(1,)]
+    office.kept.settle((1,))
+    ask = office.kept.send(train((2, "a"), round=2))
+    assert office.offer("a", ["train/2"], trained()) == first
+    replies = drained(office, ask)
+    assert [type(reply.body) for reply in replies] == [Trained]
+    office.kept._forget()
+    assert bodies(office) == [first]
+    ask = office.crash().come().kept.send(train((2, "a"), round=2))
+    assert [value(reply) for reply in drained(office, ask)] == [1.0]
+    office.kept.settle((2,))
+    office.kept._forget()
+    assert bodies(office) == ([first] if office.keep else [])
+
+
+def test_the_body_of_an_update_that_came_too_late_does_not_stay(office):
+    ask = office.come().kept.send(train((1, "a"), (2, "b")))
+    office.offer("a", ["train/1"], trained())
+    assert office.kept.receive(ask, 0.0).numbers == (1,)
+    office.offer("b", ["train/2"], trained())
+    office.kept.cancel(ask)
+    assert (len(bodies(office, "a")), bodies(office, "b")) == (1, [])
+    office.kept.settle((1,))
+    assert office.log.verdicts((1, 2)) == {1: True, 2: False}

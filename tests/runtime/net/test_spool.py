@@ -66,6 +66,21 @@ def test_a_light_one_keeps_what_came_in_one_piece_in_memory_and_the_rest_as_ever
     assert [path.name for path in tmp_path.iterdir()] == [BODY.digest]
 
 
+@settings(max_examples=60)
+@given(st.lists(st.booleans(), max_size=12), st.booleans())
+def test_what_several_have_claimed_is_there_until_as_many_have_dropped_it(tmp_path_factory, moves, light):
+    spool, claims = Spool(tmp_path_factory.mktemp("spool"), BODY.size, light=light), 0
+    for claiming in moves:
+        if claiming:
+            spool.claim(BODY.digest)
+            take(spool, BODY, CONTENT, 0, None)
+            claims += 1
+        else:
+            spool.drop(BODY.digest)
+            claims = max(0, claims - 1)
+        assert spool.has(BODY) == (claims > 0)
+
+
 @pytest.mark.parametrize("light", [False, True])
 def test_what_came_in_one_piece_and_is_something_else_is_not_kept(tmp_path, light):
     spool, other = Spool(tmp_path, BODY.size, light=light), bytearray(CONTENT)

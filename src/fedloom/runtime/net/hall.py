@@ -15,12 +15,10 @@ from time import monotonic
 from typing import Any
 
 from ...core.errors import RunError, WireError
-from ...core.hidden import HIDDEN, Backing
+from ...core.hidden import Backing
 from ...core.layout import Layout, Vector
 from ...core.task import (
     Ask,
-    Evaluate,
-    Evaluated,
     Fault,
     Measure,
     Member,
@@ -32,18 +30,16 @@ from ...core.task import (
     Train,
     Trained,
 )
-from ...core.update import Update
-from .codec import reply_of
+from .answers import answered
 from .leases import Leases
 from .line import CHUNK_BYTES
 from .outbox import Outbox, bodies_in
-from .seats import Given, Seat
+from .seats import Given, Offer, Seat
 from .spool import Body, Spool
 from .talk import Chunk, Message, field_of
 
 log = getLogger(__name__)
 GREETING = -1  # the ask of those who come
-ANSWERS: dict[type, type] = {Train: Trained, Evaluate: Evaluated, Measure: Update, Prepare: Ready} | HIDDEN
 
 
 @dataclass(eq=False)
@@ -140,7 +136,9 @@ class Hall:
     def cancel(self, ask: Ask) -> None:
         """Tell everybody who has not answered that there is no need to."""
         with self.changed:
-            self._ready.pop(ask.id, None)
+            for reply in self._ready.pop(ask.id, ()):
+                if isinstance(reply.body, Trained):  # it came too late to be received
+                    self.seat_of(reply.parties[0]).spool.drop(self.source(reply)[0].digest)
             for seat in self.seats.values():
                 keys = [key for key, given in seat.given.items() if given.ask == ask.id]
                 for key in keys:
@@ -233,31 +231,15 @@ class Hall:
             case other:
                 raise WireError(f"a message {other[:40]!r} means nothing here.")
 
-    def reply(self, seat: Seat, tasks: Sequence[Task], body: Body, seconds: float) -> Reply:
-        """Return a body that a party sent as the reply to these tasks; what cannot be read is a fault."""
-        numbers, parties = tuple(task.number for task in tasks), tuple(task.party for task in tasks)
-        try:
-            answer = reply_of(seat.spool.get(body), self.layouts, ", ".join(parties))
-            if not isinstance(answer, Fault) and any(not isinstance(answer, ANSWERS[type(t.body)]) for t in tasks):
-                asked = ", ".join(sorted({type(task.body).__name__ for task in tasks}))
-                raise WireError(f"a reply of type {type(answer).__name__} does not answer a task of type {asked}.")
-        except (RunError, OSError) as error:
-            answer = Fault(", ".join(parties), "admit", type(error).__name__, str(error))
-        return Reply(numbers, parties, answer, seconds)
-
     def come_in(self, seat: Seat, channel: Any = None) -> None:
         """Ask a party that comes, or is back: to prepare itself, then whatever it has not answered."""
-        greeting, members = self.greeting, enumerate(seat.members, start=1)
-        tasks = [Task(number, member.name, greeting) for number, member in members] if greeting is not None else []
         with self.changed:
             if channel is not None and seat.channel is not channel:
                 return  # it has called again, and has not been told on that connection what was counted
-            # Inside of the lock, so that nobody tidies the bodies away in between.
-            messages = [self._outbox.message(task, self.room) for task in tasks]
             seat.settled = self.renewed = True
             asked, seat.given = seat.given, {}
-            for task, message in zip(tasks, messages, strict=True):
-                self._give(seat, GREETING, task, message)
+            for greeted in self._greetings(seat):
+                self._give(seat, GREETING, *greeted)
             seat.given.update({key: given for key, given in asked.items() if key not in seat.given})
             for ask in dict.fromkeys(given.ask for given in seat.given.values()):
                 self._outbox.ask(seat, [given for given in seat.given.values() if given.ask == ask], self.run)
@@ -266,10 +248,7 @@ class Hall:
     def greet(self, seat: Seat) -> None:
         """Ask those of a party's members to prepare themselves who have not."""
         with self.changed:
-            lacking = [(n, m.name) for n, m in enumerate(seat.members, start=1) if m.name not in seat.ready]
-            tasks = [Task(number, name, self.greeting) for number, name in lacking] if self.greeting is not None else []
-            messages = [self._outbox.message(task, self.room) for task in tasks]
-            givens = [self._give(seat, GREETING, *asked) for asked in zip(tasks, messages, strict=True)]
+            givens = [self._give(seat, GREETING, *greeted) for greeted in self._greetings(seat, but=seat.ready)]
             self._outbox.ask(seat, givens, self.run)
 
     # -- what is behind
@@ -280,6 +259,14 @@ class Hall:
             seat.refused, self.renewed = {}, True
             self.greet(seat)
             self.changed.notify_all()
+
+    def _greetings(self, seat: Seat, but: Collection[str] = ()) -> list[tuple[Task, dict[str, Any]]]:
+        """Return what members are asked first; in the lock, so that nobody tidies its body away before it is given."""
+        if self.greeting is None:
+            return []
+        members = [(number, m.name) for number, m in enumerate(seat.members, start=1) if m.name not in but]
+        tasks = [Task(number, name, self.greeting) for number, name in members]
+        return [(task, self._outbox.message(task, self.room)) for task in tasks]
 
     def _give(self, seat: Seat, ask: int, task: Task, message: dict[str, Any]) -> Given:
         given = Given(self._key(ask, task), task, ask, message, self.now())
@@ -298,9 +285,12 @@ class Hall:
                     yield *self.leases.lapse(given, seat.away), seat, given
 
     def _give_up(self, seat: Seat, given: Given, why: str) -> None:
-        fault = Fault(given.task.party, "wait", "LeaseExpired", why)
-        self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
+        self._fail(seat, given, "wait", "LeaseExpired", why)
         seat.say("cancel", run=self.run, keys=[given.key])
+
+    def _fail(self, seat: Seat, given: Given, phase: str, error: str, why: str) -> None:
+        fault = Fault(given.task.party, phase, error, why)
+        self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
 
     def _answer(self, seat: Seat, givens: Sequence[Given], reply: Reply) -> None:
         for given in givens:
@@ -357,12 +347,11 @@ class Hall:
                 why = f"a reply of {body.size:,} bytes is larger than the {seat.spool.most:,} that are taken in"
                 self._refuse(seat, keys, why)
                 return
-            for old in [
-                name for name, (of, *_) in seat.incoming.items() if name != body.digest and set(of) & set(keys)
-            ]:
-                del seat.incoming[old]
-                seat.spool.drop(old)
-            seat.incoming[body.digest] = (keys, body, seconds)
+            seat.spool.claim(body.digest)
+            before = [offer for offer in seat.incoming if set(offer.keys) & set(keys)]
+            seat.incoming = [offer for offer in seat.incoming if offer not in before] + [Offer(keys, body, seconds)]
+            for offer in before:
+                seat.spool.drop(offer.body.digest)
         here = seat.spool.arrived(body)
         if here == body.size:
             self._complete(seat, body)
@@ -370,30 +359,36 @@ class Hall:
             seat.say("have", run=self.run, digest=body.digest, offset=here)
 
     def _chunk(self, seat: Seat, chunk: Chunk) -> None:
-        known = seat.incoming.get(chunk.digest)
-        if known is not None and seat.spool.take(known[1], chunk.offset, chunk.data):
-            self._complete(seat, known[1])
+        known = next((offer.body for offer in seat.incoming if offer.body.digest == chunk.digest), None)
+        if known is not None and seat.spool.take(known, chunk.offset, chunk.data):
+            self._complete(seat, known)
 
     def _complete(self, seat: Seat, body: Body) -> None:
+        """Take in whatever was offered with this body: a relay's members may have answered the same."""
         with self.changed:
-            keys, _, seconds = seat.incoming.pop(body.digest)
-            givens = [seat.given[key] for key in keys if key in seat.given]
-        read = False
-        if len(givens) == len(keys):
-            reply = self.reply(seat, [given.task for given in givens], body, seconds)
-            with self.changed:
-                if all(key in seat.given for key in keys):
-                    if isinstance(reply.body, Trained):
-                        self._from[reply.numbers[0]] = (body, seconds)
-                    self._answer(seat, givens, reply)
-            read = not isinstance(reply.body, Trained)
-        if read:  # arrays in it live on without the name of their file
-            seat.spool.drop(body.digest)
-        seat.say("receipt", later=True, run=self.run, keys=keys)
+            offers = [offer for offer in seat.incoming if offer.body == body]
+            seat.incoming = [offer for offer in seat.incoming if offer.body != body]
+        for offer in offers:
+            if not self._accept(seat, offer):  # arrays in it live on without the name of their file
+                seat.spool.drop(body.digest)
+            seat.say("receipt", later=True, run=self.run, keys=offer.keys)
+
+    def _accept(self, seat: Seat, offer: Offer) -> bool:
+        """Let a reply be received, if it is still wanted; return whether its body is needed further on."""
+        with self.changed:
+            givens = [seat.given[key] for key in offer.keys if key in seat.given]
+        if len(givens) < len(offer.keys):
+            return False
+        reply = answered(seat.spool, self.layouts, [given.task for given in givens], offer.body, offer.seconds)
+        with self.changed:
+            if any(key not in seat.given for key in offer.keys):
+                return False
+            if isinstance(reply.body, Trained):
+                self._from[reply.numbers[0]] = (offer.body, offer.seconds)
+            self._answer(seat, givens, reply)
+        return isinstance(reply.body, Trained)
 
     def _refuse(self, seat: Seat, keys: Sequence[str], why: str) -> None:
         for key in keys:
-            given = seat.given[key]
-            fault = Fault(given.task.party, "admit", "WireError", why)
-            self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
+            self._fail(seat, seat.given[key], "admit", "WireError", why)
         seat.say("receipt", later=True, run=self.run, keys=keys)

@@ -14,6 +14,7 @@ from ...core.task import Ask, Member, Reply, Task, Train, Trained
 from ...core.tree import Tree
 from ...store.dispatches import Accepted, Dispatches
 from ...store.files import pieces, restore, write_parts
+from .answers import answered
 from .hall import Hall
 from .spool import Body
 
@@ -72,7 +73,7 @@ class Kept:
             and row.parties == tuple(train[number].party for number in row.numbers)
             and self._here(row)
         ]
-        self._bodies |= {row.numbers: (row.parties[0], row.digest) for row in known}
+        self._hold(known)
         there = {number for row in known for number in row.numbers}
         there |= {number for number, counted in verdicts.items() if not counted}
         ticket = self.hall.send([task for number, task in train.items() if number not in there], ask)
@@ -157,7 +158,7 @@ class Kept:
             return None
         open_ = self.log.open()  # asked in an earlier process, and not again: the sum is there
         self._over.update(open_)
-        self._bodies |= {row.numbers: (row.parties[0], row.digest) for row in self.log.accepted(open_)}
+        self._hold(self.log.accepted(open_))
         return restore(self._sum(number).read_bytes())
 
     def _written(self, tasks: Collection[Task]) -> set[int]:
@@ -188,6 +189,13 @@ class Kept:
             waiting = [*self._waiting.get(ask.id, ()), *replies]
             self._waiting[ask.id] = deque(sorted(waiting, key=lambda reply: places.get(reply.numbers, len(places))))
 
+    def _hold(self, rows: Iterable[Accepted]) -> None:
+        """Need the bodies of updates that an earlier process has accepted."""
+        for row in rows:
+            if row.numbers not in self._bodies:
+                self._bodies[row.numbers] = (row.parties[0], row.digest)
+                self.hall.seat_of(row.parties[0]).spool.claim(row.digest)
+
     def _trains(self, ask: Ask) -> bool:
         return ask.id in self._asked.values()
 
@@ -195,7 +203,8 @@ class Kept:
         return self.hall.seat_of(row.parties[0]).spool.intact(Body(row.digest, row.size))
 
     def _again(self, row: Accepted, tasks: Sequence[Task]) -> Reply:
-        return self.hall.reply(self.hall.seat_of(row.parties[0]), tasks, Body(row.digest, row.size), row.seconds)
+        spool = self.hall.seat_of(row.parties[0]).spool
+        return answered(spool, self.hall.layouts, tasks, Body(row.digest, row.size), row.seconds)
 
     def _forget(self) -> None:
         """Drop the bodies of closed rounds; the state behind them has been saved when nothing else is to be done."""

@@ -51,6 +51,15 @@ class Given:
     attempt: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A reply that a party has ready: the keys of the tasks that it answers, its body, and how long it took."""
+
+    keys: tuple[str, ...]
+    body: Body
+    seconds: float
+
+
 @dataclass(eq=False)
 class Seat:
     """A party's place at the coordinator; it stays when the party is away.
@@ -82,7 +91,7 @@ class Seat:
     settled: bool = False
     pushed: set[str] = field(default_factory=set)
     given: dict[str, Given] = field(default_factory=dict)
-    incoming: dict[str, tuple[tuple[str, ...], Body, float]] = field(default_factory=dict)  # digest -> keys, …, seconds
+    incoming: list[Offer] = field(default_factory=list)  # whose bodies are on their way
     jobs: "Queue[Job | None]" = field(default_factory=Queue)
     ready: dict[str, Ready] = field(default_factory=dict)  # by member: its numbers of rows, once it is prepared
     refused: dict[str, Fault] = field(default_factory=dict)

@@ -6,6 +6,7 @@ number behind its last byte says how many of them are here.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,7 @@ class Spool:
     light: bool = False
     _held: dict[str, bytes] = field(default_factory=dict)  # in memory: those that came in one piece
     _arriving: dict[str, Arriving] = field(default_factory=dict)  # by digest
+    _claims: Counter[str] = field(default_factory=Counter)  # how many need it, where anybody has said so
     _lock: Lock = field(default_factory=Lock)
     _files: Files = field(init=False)
 
@@ -106,7 +108,8 @@ class Spool:
         for _, data in self.pieces(body.digest, 0):
             seen.update(data)
         if seen.hexdigest() != body.digest:
-            self.drop(body.digest)
+            with self._lock:
+                self._remove(body.digest)
             return False
         return True
 
@@ -152,14 +155,18 @@ class Spool:
             self._write(body, state, data[here - offset :])
             return state.here == body.size and self._whole(body, state)
 
-    def drop(self, digest: str) -> None:
-        """Forget a body, whole or in parts."""
+    def claim(self, digest: str) -> None:
+        """Need a body, which may be on its way: it stays until as many drop it as have claimed it."""
         with self._lock:
-            if (state := self._arriving.pop(digest, None)) is not None:
-                state.close()
-            self._held.pop(digest, None)
-            self._files.drop(self.path(digest))
-            self._files.drop(self._part(digest))
+            self._claims[digest] += 1
+
+    def drop(self, digest: str) -> None:
+        """Need a body no longer; the last one who does forgets it, whole or in parts."""
+        with self._lock:
+            self._claims[digest] -= 1
+            if self._claims[digest] <= 0:
+                del self._claims[digest]
+                self._remove(digest)
 
     def keep_only(self, digests: set[str]) -> None:
         """Forget all whole bodies but these."""
@@ -167,6 +174,13 @@ class Spool:
         for path in self.folder.iterdir():
             if path.suffix != PART and path.name not in {*digests, SPARE}:
                 self._files.drop(path)
+
+    def _remove(self, digest: str) -> None:
+        if (state := self._arriving.pop(digest, None)) is not None:
+            state.close()
+        self._held.pop(digest, None)
+        self._files.drop(self.path(digest))
+        self._files.drop(self._part(digest))
 
     def _content(self, digest: str) -> memoryview:
         content = self._held.get(digest)
