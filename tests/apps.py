@@ -10,7 +10,7 @@ import pytest
 import fedloom
 from fedloom import cli
 from fedloom.data import data_folder
-from fedloom.recording import begin
+from fedloom.running import begin
 
 
 def app(**changes):

@@ -10,7 +10,7 @@ from fedloom.attackers import Attackers, called
 from fedloom.core.errors import ConfigError, StrategyError
 from fedloom.core.event import DpEvent
 from fedloom.local import ALittle, Backdoor, Noise, Scaling, SignFlip
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.simulation import simulate
 
 SGD = fedloom.sgd(0.5, batch_size=8)

@@ -8,7 +8,7 @@ import pytest
 
 from apps import TOML, app, no_data, trained, written
 from fedloom.load import load
-from fedloom.recording import begin
+from fedloom.running import begin
 
 END = ("run", "status", "rounds", "metrics", "model", "sha256")
 FAILS = """\

@@ -12,7 +12,7 @@ import pytest
 import fedloom
 from fedloom import events
 from fedloom.core.errors import QuorumLost
-from fedloom.recording import begin
+from fedloom.running import begin
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "events.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

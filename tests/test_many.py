@@ -11,7 +11,7 @@ from fedloom.core.errors import ConfigError
 from fedloom.core.lazy import Lazy
 from fedloom.data import holds
 from fedloom.recipes import fedavg, fedbn, scaffold, sgd
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.simulation import simulate
 from fedloom.store import memories
 

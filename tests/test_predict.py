@@ -16,7 +16,7 @@ from apps import TOML, written
 from fedloom import App, BuiltIn, Column, Data, Iid, Schema
 from fedloom.core.errors import DataError
 from fedloom.predict import Predictions, predict, preview, statistics_of
-from fedloom.recording import begin
+from fedloom.running import begin
 
 APP = """\
 rounds = 3
@@ -178,7 +178,7 @@ def test_a_place_that_cannot_be_written(rows, tmp_path):
 
 def test_a_run_without_a_model_yet(rows, tmp_path):
     from fedloom.load import load
-    from fedloom.recording import begin
+    from fedloom.running import begin
 
     loaded = load(written(tmp_path, APP))
     begin(loaded.app, tmp_path / "runs", source=loaded.source, identity=loaded.identity).close()

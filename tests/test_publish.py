@@ -8,7 +8,7 @@ import fedloom
 from apps import app, ended
 from fedloom.core.errors import UnknownRun
 from fedloom.publish import COMPARISON_FILE, publish, settings, written
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.training import NETWORK
 
 
@@ -106,7 +106,7 @@ def test_the_report_of_a_run_between_institutions_compares_nothing_and_says_so(r
 
 def test_a_run_between_institutions_is_not_resumed_here(recording, monkeypatch):
     recording.close()
-    monkeypatch.setattr("fedloom.recording._continuable", lambda *_: None)
+    monkeypatch.setattr("fedloom.running._continuable", lambda *_: None)
     with closing(resume(app(), recording.folder, ended=True)) as again:
         row = again.journal.row()
     monkeypatch.setattr("fedloom.store.journal.Journal.row", lambda self: replace(row, engine=NETWORK))

@@ -16,7 +16,8 @@ import fedloom
 from apps import TOML, app, ended, trained, written
 from fedloom.core.errors import ConfigError, DigestMismatch, QuorumLost, StorageError, UnknownRun
 from fedloom.local import Scaffold
-from fedloom.recording import MODEL_FILE, Recording, begin, resume
+from fedloom.recording import MODEL_FILE, Recording
+from fedloom.running import begin, resume
 from fedloom.store.runs import listed
 
 BATCHES = fedloom.sgd(lr=0.05, batch_size=16)

@@ -12,7 +12,7 @@ from rich.console import Console
 from apps import app
 from fedloom.commands.status import awaiting, view, warnings
 from fedloom.core.errors import RunError, UnknownRun
-from fedloom.recording import begin
+from fedloom.running import begin
 from fedloom.status import LATE_S, standing
 from fedloom.store.files import write_json
 from fedloom.store.runs import locked

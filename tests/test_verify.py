@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import fedloom
 from fedloom.cli import cli
 from fedloom.core.errors import ConfigError, RunError
-from fedloom.recording import RECORD_KEY, begin, resume
+from fedloom.recording import RECORD_KEY
+from fedloom.running import begin, resume
 from fedloom.store.chain import canonical
 from fedloom.store.notes import Notes
 from fedloom.verify import ALONE, UNPROVED, verify

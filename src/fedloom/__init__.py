@@ -50,7 +50,7 @@ from .recipes import (
     sgd,
     trimmed_mean,
 )
-from .recording import run
+from .running import run
 from .runtime.traces import Traces
 from .schedule import Buffered, Sync
 from .select import Cyclic, Everyone, Poisson, Steady, Uniform

@@ -108,6 +108,6 @@ class App:
         self, *, out: Path | str | None = None, start: Path | str | None = None, engine: str = "sequential"
     ) -> Iterator[State]:
         """Yield the state after each round; see `fedloom.run`."""
-        from .recording import run
+        from .running import run
 
         return run(self, out=out, start=start, engine=engine)

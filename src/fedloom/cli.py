@@ -17,8 +17,9 @@ from .commands.told import complain, console, left_out, out_console, say, say_un
 from .core.errors import ConfigError, FedloomError, UnknownRun
 from .core.words import counted
 from .load import DEMO, Loaded, load
-from .recording import Recording, begin
-from .recording import resume as resumed
+from .recording import Recording
+from .running import begin
+from .running import resume as resumed
 from .simulation import Simulation
 from .version import __version__
 
@@ -373,9 +374,7 @@ def _reopened(run: str, out: Path, *, ended: bool = False) -> Recording:
     with closing(journal):
         row = journal.row()
     if not row.app:
-        raise UnknownRun(
-            f"the run {run} was begun in Python, which has its app: fedloom.recording.resume(app, folder)."
-        )
+        raise UnknownRun(f"the run {run} was begun in Python, which has its app: fedloom.running.resume(app, folder).")
     loaded = load(row.app, row.overrides)
     return resumed(loaded.app, folder, identity=loaded.identity, ended=ended)
 

@@ -121,7 +121,7 @@ def test_in_virtual_time_clients_drop_out_and_the_rest_is_summed():
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
-    from fedloom.recording import begin, resume
+    from fedloom.running import begin, resume
 
     app = fedloom.App(
         model=fedloom.BuiltIn(name="logistic"),

@@ -16,7 +16,7 @@ from fedloom.privacy.accountant import spent
 from fedloom.privacy.bands import Bands
 from fedloom.privacy.compose import composed
 from fedloom.privacy.translate import ZERO_OUT, translated
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.stages.band_noise import sensitivity
 
 TREE = fedloom.dp_ftrl(fedloom.sgd(0.1), every=4, noise_multiplier=4.0, delta=1e-3)

@@ -15,7 +15,7 @@ from fedloom.core.task import Task, Train, Trained
 from fedloom.core.update import weigh
 from fedloom.privacy import gate
 from fedloom.privacy.accountant import spent
-from fedloom.recording import begin
+from fedloom.running import begin
 from fedloom.trust import trust
 from hidden import Clients, layout
 from small import regression, small

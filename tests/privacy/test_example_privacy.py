@@ -18,7 +18,7 @@ from fedloom.core.event import DpEvent
 from fedloom.core.task import Member
 from fedloom.data.partition import Quantity
 from fedloom.privacy import examples
-from fedloom.recording import begin
+from fedloom.running import begin
 from fedloom.select import Everyone
 from fedloom.trust import spent as in_words
 from fedloom.trust import trust

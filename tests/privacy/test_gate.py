@@ -10,7 +10,7 @@ import fedloom
 from fedloom.core.errors import ConfigError, StrategyError
 from fedloom.core.event import DpEvent
 from fedloom.privacy import gate
-from fedloom.recording import begin
+from fedloom.running import begin
 from fedloom.select import Everyone
 from fedloom.stages import GaussianNoise
 

@@ -12,7 +12,7 @@ from fedloom.adapters.numpy import linear
 from fedloom.core.errors import ConfigError, StrategyError
 from fedloom.privacy.accountant import spent
 from fedloom.privacy.translate import ANY_TWO
-from fedloom.recording import begin
+from fedloom.running import begin
 from fedloom.trust import trust
 from small import regression, small
 

@@ -18,7 +18,7 @@ from fedloom.adapters.numpy import linear
 from fedloom.core.errors import DigestMismatch, RecordError, RunError, StrategyError
 from fedloom.core.task import Member
 from fedloom.privacy.accountant import spent
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.serve import Coordinator, Serving
 from fedloom.simulation import simulate
 from fedloom.store.runs import JOURNAL, journal

@@ -20,7 +20,7 @@ from fedloom import ConfigError, Custom, Needs, Sync
 from fedloom.core.errors import MissingExtra
 from fedloom.data import holds
 from fedloom.engines import Engine
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.runtime import session
 from fedloom.simulation import simulate
 from test_engines import SGD, STRATEGIES, app_of, last, norm_net

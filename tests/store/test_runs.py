@@ -6,7 +6,7 @@ import pytest
 
 from apps import app, trained
 from fedloom.core.errors import ConfigError, RunError, UnknownRun
-from fedloom.recording import begin, resume
+from fedloom.running import begin, resume
 from fedloom.store.runs import JOURNAL, create, listed, locked, opened
 
 

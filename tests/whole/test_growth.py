@@ -10,7 +10,7 @@ import pytest
 import fedloom
 from apps import app
 from fedloom.recipes import fedavg, scaffold, sgd
-from fedloom.recording import begin
+from fedloom.running import begin
 from fedloom.simulation import simulate
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ from ..core.words import counted
 from ..exposure import expose, keep
 from ..load import load
 from ..publish import publish
-from ..recording import resume
 from ..report.exposed import lines
+from ..running import resume
 from ..store.runs import opened
 from .told import console, out_console, say, tell
 

@@ -12,8 +12,8 @@ from ..core.layout import Vector
 from ..core.model import Model
 from ..load import load
 from ..predict import Predictions, prepared, preview, statistics_of
-from ..recording import resume
 from ..report.tables import predictions_table
+from ..running import resume
 from ..store.runs import opened
 from .told import left_out, out_console, say
 
