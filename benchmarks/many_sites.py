@@ -9,6 +9,7 @@ the coordinator's as far as possible. Of all of them `active` are drawn each rou
 
 import argparse
 import json
+import random
 import re
 import socket
 import statistics
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from fedloom.runtime.identity import verify
 from fedloom.runtime.keys import PKI, ROOT, write_private
 from fedloom.runtime.net.codec import reply_tree
 from fedloom.runtime.net.door import PROTOCOL
-from fedloom.runtime.net.line import Line
+from fedloom.runtime.net.line import Line, LineLost
 from fedloom.runtime.net.talk import Channel, Chunk
 from fedloom.runtime.provisioning import provision
 from fedloom.store.files import dump
@@ -59,6 +60,9 @@ app = fedloom.App(
 """
 
 
+DOOR = threading.Semaphore(16)
+
+
 @dataclass
 class Double:
     """A site that has nothing to do but to answer."""
@@ -69,9 +73,20 @@ class Double:
     ended: bool = False
 
     def live(self, port: int, loaded: object) -> None:
-        """Call, answer, until the coordinator says that it is over."""
+        """Call, and answer until the coordinator says that it is over."""
+        while not self.ended:
+            with suppress(LineLost, OSError):
+                self._call(port, loaded)
+            time.sleep(random.uniform(0.2, 1.0))
+
+    def _call(self, port: int, loaded: object) -> None:
+        """Call; only few at a time, since the door has places for 32 strangers from one address."""
         credentials = Credentials(self.home)
+        DOOR.acquire()
+        entering = ExitStack()
+        entering.callback(DOOR.release)
         with (
+            entering,
             socket.create_connection(("localhost", port), 60) as raw,
             closing(credentials.client_context().wrap_socket(raw, server_hostname="localhost")) as sock,
         ):
@@ -79,9 +94,9 @@ class Double:
             channel = Channel(Line(sock), credentials.sign, lambda s, m: verify(key, s, m), False).open()
             mine = {"app": loaded.identity, "members": [[self.name, 6]], "process": self.name}  # type: ignore[attr-defined]
             channel.send("hello", protocol=PROTOCOL, **mine)
-            self._answer(channel, loaded)
+            self._answer(channel, loaded, entering)
 
-    def _answer(self, channel: Channel, loaded: object) -> None:
+    def _answer(self, channel: Channel, loaded: object, entering: ExitStack) -> None:
         run, begun = "", {}
         while not self.ended:
             said = channel.receive(5.0)
@@ -91,6 +106,7 @@ class Double:
                 continue
             elif said["kind"] == "welcome":
                 run = said["run"]
+                entering.close()
                 channel.send("pending", run=run, numbers=[])
             elif said["kind"] == "task":
                 content = answer(said, loaded)

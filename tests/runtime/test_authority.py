@@ -301,6 +301,24 @@ def test_a_list_of_the_denied_that_cannot_be_read_lets_nobody_in(tmp_path, autho
         authority.denied(north.peer)
 
 
+def test_what_is_known_of_all_may_be_a_little_old(tmp_path, authority):
+    """So that a coordinator with many connections looks once for all of them; a new connection is looked up anew."""
+    north, south = enrolled(authority, tmp_path / "north").peer, enrolled(authority, tmp_path / "south", "south").peer
+    assert [authority.denied(peer, 3600.0) for peer in (north, south)] == [None, None]
+    authority.deny("north", "left the study")
+    newer = enrolled(authority, tmp_path / "newer", "south").peer
+    assert [authority.denied(peer, 3600.0) for peer in (north, south)] == [None, None]
+    assert [authority.denied(peer) for peer in (north, newer)] == ["left the study", None]
+    assert authority.denied(north, 1e-9) == "left the study"
+    assert authority.denied(south, 3600.0) == "it has enrolled again since, with another identity"
+    (authority.home / PKI / "deny.json").unlink()
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            authority.denied(south, 1e-9)
+    with pytest.raises(ConfigError):
+        authority.denied(south, 3600.0)
+
+
 def test_only_the_invited_can_be_denied(authority):
     with pytest.raises(ConfigError, match="'nroth' was never invited"):
         authority.deny("nroth", "")

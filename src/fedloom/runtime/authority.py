@@ -21,6 +21,7 @@ from .identity import ROLES, Peer, Subject, check_name, peer_of, utc_now
 from .joining import Request, Token, answer
 from .keys import PKI, ROOT, TLS, private, read_private, tls_key, write_private
 from .provisioning import DENY, ISSUING, ROLL, Settings, chain_of, versioned, write_own
+from .recent import Recent
 from .roll import Entry, Issued, Roll
 
 
@@ -148,11 +149,25 @@ class Authority:
         issued = Issued(leaf.serial_number, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
         return answer(chain_of(self._pki, self._issuer(), leaf)), issued
 
-    def denied(self, peer: Peer) -> str | None:
-        """Return why a party is not let in, or None if it is; looks anew every time. Raises if it cannot look."""
-        if (reason := self._reasons().get(peer.name)) is not None:
+    def denied(self, peer: Peer, age_s: float = 0.0) -> str | None:
+        """Return why a party is not let in, or None if it is. Raises if it cannot look.
+
+        Args:
+            peer: the party.
+            age_s: so old may be what is known of all parties; with 0 it looks anew for this one.
+        """
+        if age_s:
+            reasons, entries = self._recent.get(age_s)
+            return self._why(peer, reasons, entries.get(peer.name))
+        return self._why(peer, self._reasons(), self._roll.entry(peer.name))
+
+    @cached_property
+    def _recent(self) -> Recent[tuple[dict[str, str], dict[str, Entry]]]:
+        return Recent(lambda: (self._reasons(), {entry.subject.name: entry for entry in self._roll.entries()}))
+
+    def _why(self, peer: Peer, reasons: Mapping[str, str], entry: Entry | None) -> str | None:
+        if (reason := reasons.get(peer.name)) is not None:
             return reason
-        entry = self._roll.entry(peer.name)
         if entry is None or entry.subject.role != peer.role:
             return "it is not on this federation's roll"
         if entry.subject.key != peer.key:

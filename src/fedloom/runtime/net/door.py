@@ -12,7 +12,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from logging import DEBUG, WARNING, getLogger
 from threading import Event, Thread
-from time import monotonic
 from typing import Any
 
 from ...core.errors import ConfigError, FedloomError, StorageError, WireError
@@ -49,7 +48,7 @@ class Door:
         hall: behind it.
         context: of TLS, which asks for a certificate and does not insist.
         sign: with the coordinator's identity key.
-        denied: peer -> why it may not come in, or None.
+        denied: peer, and how many seconds old what it says may be -> why it may not come in, or None.
         welcome: (peer, members) -> raises for whom there is no seat.
         enrol: a request -> a certificate, or nothing where nobody can enrol.
         renew: (peer, request) -> a certificate.
@@ -62,7 +61,7 @@ class Door:
     hall: Hall
     context: ssl.SSLContext
     sign: Callable[[bytes], bytes]
-    denied: Callable[[Peer], str | None]
+    denied: Callable[[Peer, float], str | None]
     welcome: Callable[[Peer, tuple[Member, ...]], None]
     enrol: Enrol | None
     renew: Callable[[Peer, Mapping[str, Any]], Mapping[str, Any]]
@@ -223,17 +222,14 @@ class Door:
         seat.say("settle", run=self.hall.run, counted=counted, void=void)
 
     def _listen(self, channel: Channel, peer: Peer, seat: Seat, silence_s: float) -> None:
-        looked = monotonic()
         while True:
             said = channel.receive(silence_s)
             if said is None:
                 raise LineLost(f"nothing was heard for {silence_s:g} s")
             if seat.channel is not channel:
                 raise LineLost("the party has called again")
-            if monotonic() - looked > DENIED_S:
-                looked = monotonic()
-                if reason := self.denied(peer):
-                    raise WireError(f"{peer} is denied: {reason}.")
+            if reason := self.denied(peer, DENIED_S):
+                raise WireError(f"{peer} is denied: {reason}.")
             if isinstance(said, dict) and said["kind"] == "bye":
                 seat.left = field_of(said, "leaving", bool, False) or seat.left
                 return
@@ -265,7 +261,7 @@ class Door:
         hello = channel.receive(HELLO_S)
         if not isinstance(hello, dict) or hello["kind"] != "hello":
             raise WireError("a connection begins with hello.")
-        if reason := self.denied(peer):
+        if reason := self.denied(peer, 0.0):
             raise WireError(f"{peer} is denied: {reason}.")
         if field_of(hello, "protocol", int) != PROTOCOL:
             raise WireError(f"protocol {hello['protocol']} is spoken there and {PROTOCOL} here; take the same fedloom.")

@@ -75,6 +75,7 @@ class Hall:
     born: str = field(default_factory=lambda: token_hex(4))  # what was asked by an earlier process is not asked by this
     _of: dict[str, str] = field(default_factory=dict)  # member -> seat
     _ready: dict[int, deque[Reply]] = field(default_factory=dict)
+    _awaiting: dict[int, dict[tuple[str, str], Seat]] = field(default_factory=dict)  # by ask: seat's name and key
     _asked: dict[int, str] = field(default_factory=dict)  # open dispatches, and the member that was asked
     _from: dict[int, tuple[Body, float]] = field(default_factory=dict)  # of updates, by dispatch number
     _ids: Iterator[int] = field(default_factory=count)
@@ -139,12 +140,13 @@ class Hall:
             for reply in self._ready.pop(ask.id, ()):
                 if isinstance(reply.body, Trained):  # it came too late to be received
                     self.seat_of(reply.parties[0]).spool.drop(self.source(reply)[0].digest)
-            for seat in self.seats.values():
-                keys = [key for key, given in seat.given.items() if given.ask == ask.id]
-                for key in keys:
-                    del seat.given[key]
-                if keys:
-                    seat.say("cancel", run=self.run, keys=keys)
+            keys: dict[str, list[str]] = {}
+            for seat, given in self._awaited(ask.id):
+                del seat.given[given.key]
+                keys.setdefault(seat.name, []).append(given.key)
+            self._awaiting.pop(ask.id, None)
+            for name, cancelled in keys.items():
+                self.seats[name].say("cancel", run=self.run, keys=cancelled)
             self._outbox.tidy([given for seat in self.seats.values() for given in seat.given.values()])
 
     def settle(self, numbers: Collection[int]) -> None:
@@ -271,6 +273,7 @@ class Hall:
     def _give(self, seat: Seat, ask: int, task: Task, message: dict[str, Any]) -> Given:
         given = Given(self._key(ask, task), task, ask, message, self.now())
         seat.given[given.key] = given
+        self._awaiting.setdefault(ask, {})[seat.name, given.key] = seat
         return given
 
     def _key(self, ask: int, task: Task) -> str:
@@ -279,10 +282,13 @@ class Hall:
         return f"train/{task.number}" if isinstance(task.body, Train) else f"{kind}/{self.born}/{ask}/{task.number}"
 
     def _lapses(self, ask: int) -> Iterator[tuple[float, str, Seat, Given]]:
-        for seat in self.seats.values():
-            for given in seat.given.values():
-                if given.ask == ask:
-                    yield *self.leases.lapse(given, seat.away), seat, given
+        for seat, given in self._awaited(ask):
+            yield *self.leases.lapse(given, seat.away), seat, given
+
+    def _awaited(self, ask: int) -> list[tuple[Seat, Given]]:
+        """Return what was asked there and is neither answered nor asked again in another ask."""
+        found = [(seat, seat.given.get(key)) for (_, key), seat in self._awaiting.get(ask, {}).items()]
+        return [(seat, given) for seat, given in found if given is not None and given.ask == ask]
 
     def _give_up(self, seat: Seat, given: Given, why: str) -> None:
         self._fail(seat, given, "wait", "LeaseExpired", why)
@@ -295,6 +301,7 @@ class Hall:
     def _answer(self, seat: Seat, givens: Sequence[Given], reply: Reply) -> None:
         for given in givens:
             del seat.given[given.key]
+            self._awaiting[given.ask].pop((seat.name, given.key))
         seat.answered += 1
         seat.seconds.append(reply.seconds)
         if isinstance(reply.body, Fault):

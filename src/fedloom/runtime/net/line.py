@@ -83,8 +83,8 @@ class Line:
         return kind, content
 
     def _lent(self, size: int) -> memoryview:
-        if not self._pieces:
-            self._pieces = memoryview(bytearray(LIMITS[CHUNK]))
+        if len(self._pieces) < size:  # most connections never see a whole one
+            self._pieces = memoryview(bytearray(size))
         return self._pieces[:size]
 
     def close(self) -> None:

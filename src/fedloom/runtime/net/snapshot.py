@@ -2,6 +2,7 @@
 
 The hall is locked while its values are copied, never while they are written. The file is written when something has
 changed, at most once in a second, and now and then without a reason, so that its age says whether anybody writes it.
+Of many sites that takes longer, and it is done less often: looking takes a twentieth of a core at most.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from logging import getLogger
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 from ...core.errors import RunError
@@ -23,6 +25,7 @@ from .seats import Given, Seat
 log = getLogger(__name__)
 FILE, VERSION = "status.json", 1
 APART_S, BEAT_S = 1.0, 5.0  # between two writes: at least, and at most
+REST = 20  # of many sites a look takes long: it is let be for so many times as long, at least
 
 
 def snapshot(hall: Hall, wall: datetime) -> dict[str, Any]:
@@ -140,7 +143,7 @@ class Watch:
 
     def open(self) -> "Watch":
         """Write the file, and begin to keep it; returns itself."""
-        self._write()
+        self._write(self._snapshot())
         self._thread = Thread(target=self._live, name="status", daemon=True)
         self._thread.start()
         return self
@@ -150,22 +153,23 @@ class Watch:
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
-        self._write()
+        self._write(self._snapshot())
 
     def _live(self) -> None:
-        waited_s = 0.0
-        while not self._closing.wait(self.apart_s):
-            waited_s += self.apart_s
-            if waited_s >= self.beat_s or _gist(self._snapshot()) != self._written:
-                self._write()
+        rest_s, waited_s = self.apart_s, 0.0
+        while not self._closing.wait(rest_s):
+            began, shown = monotonic(), self._snapshot()
+            waited_s += rest_s
+            if waited_s >= self.beat_s or _gist(shown) != self._written:
+                self._write(shown)
                 waited_s = 0.0
+            rest_s = max(self.apart_s, REST * (monotonic() - began))
 
     def _snapshot(self) -> dict[str, Any]:
         return snapshot(self.hall, utc_now())
 
-    def _write(self) -> None:
+    def _write(self, shown: Mapping[str, Any]) -> None:
         """Write the file; a full disk must not end a run, so that is told once and tried again."""
-        shown = self._snapshot()
         try:
             write_json(self.path, {**self.about, **shown})
         except RunError as error:
