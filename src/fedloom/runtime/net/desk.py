@@ -96,8 +96,8 @@ class Desk:
         task = self._task(message)
         if isinstance(task.body, Advertise):
             self._begin_anew(task.number)
-        kept = {**self.lately, **self.waiting}.get(task.number) if isinstance(task.body, Train) else None
-        if kept is not None:
+        kept = self.waiting.get(task.number) or self.lately.get(task.number)
+        if kept is not None and isinstance(task.body, Train):
             offer([key], Body(kept.digest, kept.size), kept.seconds)
             return
         if isinstance(task.body, Train) and task.number in self.closed:

@@ -324,6 +324,7 @@ class Site:
                 body.digest for said in [*self._begun, *self._asked.values()] for body in bodies_of(said).values()
             }
             self._begun.remove(message)
+            self._unwanted.discard(key)
             self.desk.incoming.keep_only(needed | set(self._missing))
 
     def offer(self, keys: Sequence[str], body: Body, seconds: float) -> None:
