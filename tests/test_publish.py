@@ -68,6 +68,17 @@ def test_a_resumed_run_is_published_alike(tmp_path):
     assert [row.site for row in made.comparison.rows] == ["client-000", "client-001", "client-002"]
 
 
+@pytest.mark.parametrize(("limit", "told"), [(128, True), (256, False)])
+def test_weights_that_were_cut_off_are_said(tmp_path, limit, told):
+    """The three clients have some 150 rows each to train on."""
+    strategy = replace(fedloom.fedavg(), weights=fedloom.ByExamples(limit=limit))
+    with closing(begin(app(strategy=strategy, rounds=1), tmp_path)) as recording:
+        *_, state = recording.rounds()
+        page = publish(recording, state, wanted=False).path.read_text()
+    assert ("3 of 3 clients have more than 128 examples and count as 128" in page) is told
+    assert ("weights cut off" in page) is told
+
+
 def test_settings_are_said_in_words():
     said = settings(app(strategy=fedloom.fedprox(fedloom.sgd(0.5), mu=0.3)))
     assert said["local work"].startswith("Prox(mu 0.3, sgd Sgd(")

@@ -1,14 +1,17 @@
 """A run's report: what the journal holds, and the comparison that boards ask for, as one page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .app import App
 from .compare import Comparison, Tick, compare, main_figure
+from .core.parts import Weights
 from .core.state import State
+from .core.task import Member
+from .core.weights import ByExamples
 from .core.words import counted
 from .data.holds import who_holds_what
 from .digest import described
@@ -127,6 +130,7 @@ def view(app: App, journal: Journal, comparison: Comparison, recording: Recordin
         figure=comparison.figure,
         settings=settings(app)
         | {"parameters shared": f"{recording.simulation.terms.payload.size:,}"}
+        | cut_off(app.strategy.weights, recording.simulation.federation.members())
         | digest
         | recorded(recording.folder),
         trust=trust(app.strategy, cost),
@@ -137,6 +141,21 @@ def view(app: App, journal: Journal, comparison: Comparison, recording: Recordin
         comparison_note=comparison.note,
         exposure=None if recording.folder is None else kept(recording.folder),
     )
+
+
+def cut_off(weights: Weights, members: Sequence[Member]) -> dict[str, str]:
+    """Return for how many clients the weight is less than their rows, in a line; nothing where it is for none.
+
+    >>> cut_off(ByExamples(limit=64), [Member("north", 64), Member("south", 65)])
+    {'weights cut off': '1 of 2 clients has more than 64 examples and counts as 64'}
+    """
+    limit = weights.limit if isinstance(weights, ByExamples) else None
+    over = 0 if limit is None else sum(member.examples > limit for member in members)
+    if not over:
+        return {}
+    have, count = ("has", "counts") if over == 1 else ("have", "count")
+    of = f"{over:,} of {counted(len(members), 'client')}"
+    return {"weights cut off": f"{of} {have} more than {limit:,} examples and {count} as {limit:,}"}
 
 
 def recorded(folder: Path | None) -> dict[str, str]:
