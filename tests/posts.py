@@ -1,6 +1,7 @@
 """A hall without sockets: parties whose connections only keep what they are told."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,8 @@ class Office:
         self.kept = Kept(self.hall, self.log, self.keep)
         self.posts = {}
         for member in members:  # as the coordinator does, before anybody has called
-            self.hall.take_seat(member.name, (member,), lambda name=member.name: Spool(self.folder / name, 10_000))
+            spool = partial(Spool, self.folder / member.name, 10_000, claimed=True)
+            self.hall.take_seat(member.name, (member,), spool)
         return self
 
     def come(self, *names):

@@ -366,7 +366,7 @@ def networked(there):
             None,
             trusted.renew,
             log.verdicts,
-            lambda who: Spool(folder / "in" / who, 1 << 20),
+            lambda who: Spool(folder / "in" / who, 1 << 20, claimed=True),
             "digest",
         )
         port = door.open(HOST, 0)

@@ -239,7 +239,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             credentials=own,
             log=log,
             seatable=lambda peer, members: _seatable(hall, peer, members, relaying.sites),
-            spool=lambda name: Spool(folder / "bodies" / name, _most(loaded)),
+            spool=lambda name: Spool(folder / "bodies" / name, _most(loaded), claimed=True),
             digest=loaded.identity,
         )
         listening = door.open(host, port)

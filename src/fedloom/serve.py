@@ -282,7 +282,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             credentials=credentials,
             log=log,
             seatable=lambda peer, members: _seatable(hall, peer, members, capacity),
-            spool=lambda name: Spool(folder / "bodies" / name, most),
+            spool=lambda name: Spool(folder / "bodies" / name, most, claimed=True),
             digest=loaded.identity,
         )
         listening = door.open(host, port)

@@ -311,6 +311,9 @@ def test_what_is_known_of_all_may_be_a_little_old(tmp_path, authority):
     assert [authority.denied(peer) for peer in (north, newer)] == ["left the study", None]
     assert authority.denied(north, 1e-9) == "left the study"
     assert authority.denied(south, 3600.0) == "it has enrolled again since, with another identity"
+    assert authority.denied(enrolled(authority, tmp_path / "east", "east").peer, 3600.0) is None  # since the last look
+    authority.allow("north")
+    assert authority.denied(north, 3600.0) is None
     (authority.home / PKI / "deny.json").unlink()
     for _ in range(2):
         with pytest.raises(ConfigError):

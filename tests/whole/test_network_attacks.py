@@ -157,12 +157,15 @@ def test_a_party_that_says_what_it_may_not_is_refused(there):
         while (said := heard(rogue.channel))["kind"] != "receipt":
             pass
         assert said["keys"] == ["train/1"]
-    # denied while it is connected
-    with closing(rogue.enter()):
-        there.authority.deny("rogue", "bad manners")
-        with pytest.raises(LineLost):
-            beating(rogue)
-        there.until_said(COORDINATOR, "bad manners")
+    # denied while it is connected, whether it says something or not
+    for live, why in ((hung_up, "no manners"), (beating, "bad manners")):
+        with closing(rogue.enter()):
+            there.authority.deny("rogue", why)
+            with pytest.raises(LineLost):
+                live(rogue)
+            there.until_said(COORDINATOR, why)
+        there.authority.allow("rogue")
+    there.authority.deny("rogue", "bad manners")
     with closing(rogue.connect()):
         assert "bad manners" in rogue.hello()["reason"]
     unharmed(there)

@@ -154,11 +154,12 @@ class Authority:
 
         Args:
             peer: the party.
-            age_s: so old may be what is known of all parties; with 0 it looks anew for this one.
+            age_s: so old may be what is known of all; where that says no, and with 0, it looks anew.
         """
         if age_s:
             reasons, entries = self._recent.get(age_s)
-            return self._why(peer, reasons, entries.get(peer.name))
+            if self._why(peer, reasons, entries.get(peer.name)) is None:
+                return None
         return self._why(peer, self._reasons(), self._roll.entry(peer.name))
 
     @cached_property

@@ -88,6 +88,34 @@ def test_another_answer_takes_the_place_of_a_half_one(office):
     assert [p.name for p in office.hall.seats["a"].spool.folder.iterdir() if p.name.startswith(half)] == []
 
 
+def half(office, name, key, value):
+    """Let a party offer an answer of which only the beginning comes; return its digest and the rest."""
+    content = dump(trained(value))
+    digest, seat = blake3(content).hexdigest(), office.hall.seats[name]
+    said = {"kind": "offer", "run": "run", "keys": [key], "digest": digest, "size": len(content), "seconds": 0.5}
+    office.hall.hear(seat, said)
+    office.hall.hear(seat, Chunk(digest, 0, memoryview(content)[:9]))
+    return Chunk(digest, 9, memoryview(content)[9:])
+
+
+@pytest.mark.parametrize("how", ["cancelled", "given up", "left out of the next"])
+def test_what_has_come_of_an_answer_that_nobody_waits_for_does_not_stay(office, how):
+    """Neither a file nor a claim; and the rest of it, which is on its way, is passed over."""
+    ask = office.come().hall.send(train((1, "a"), (2, "b")))
+    rest = half(office, "a", "train/1", 1.0)
+    if how == "cancelled":
+        office.hall.cancel(ask)
+    elif how == "given up":
+        office.clock.now = 2000.0
+        assert isinstance(office.hall.receive(ask, 0.0).body, Fault)
+    else:
+        rest = half(office, "a", "train/1", 2.0) and rest
+        office.hall.cancel(ask)
+    office.hall.hear(office.hall.seats["a"], rest)
+    seat = office.hall.seats["a"]
+    assert (seat.incoming, list(seat.spool.folder.iterdir()), seat.spool._arriving) == ([], [], {})
+
+
 def test_two_members_of_a_relay_may_answer_the_same(office):
     """Both offers are there before the body, which comes once."""
     office.come()

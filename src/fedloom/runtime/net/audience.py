@@ -74,8 +74,10 @@ class Audience:
                     log.warning("not a cosignature", extra={"site": seat.name})
             case "distrust":
                 why = field_of(said, "reason", str)[:400]
-                seat.faults.append(Fault(seat.name, "record", "RecordError", why))
+                with self.hall.changed:
+                    seat.faults.append(Fault(seat.name, "record", "RecordError", why))
                 log.error("record distrusted", extra={"site": seat.name, "said": why})
+                raise WireError("it distrusts the record, so there is nothing more to say on this connection.")
 
     def _show(self, seat: Seat) -> None:
         with self._lock:

@@ -74,6 +74,7 @@ class Door:
     _ended: tuple[str, str] | None = None
     _closing: Event = field(default_factory=Event)
     _writers: set[Thread] = field(default_factory=set)
+    _inside: dict[Channel, tuple[Seat, Peer]] = field(default_factory=dict)
 
     def open(self, host: str, port: int) -> int:
         """Listen; return the port, which the system chooses for 0. Raises `WireError` if it is taken."""
@@ -85,6 +86,7 @@ class Door:
             ) from error
         _many_files()
         Thread(target=self._accept, args=(self.listener,), name="door", daemon=True).start()
+        Thread(target=self._look_round, name="roll", daemon=True).start()
         return int(self.listener.getsockname()[1])
 
     def close(self, status: str, reason: str, patience_s: float = 0.0) -> None:
@@ -199,11 +201,12 @@ class Door:
             hall.come_in(seat, channel)
             self._listen(channel, peer, seat, 3 * beat_s)
         except LineLost as error:
-            why = str(error)
+            why = seat.cut or str(error)
         except FedloomError as error:
             why = seat.cut = str(error)
             raise
         finally:
+            self._inside.pop(channel, None)
             with hall.changed:
                 seat.end(hall.now(), channel)
                 hall.changed.notify_all()
@@ -221,15 +224,32 @@ class Door:
         void = [number for number, yes in verdicts.items() if not yes]
         seat.say("settle", run=self.hall.run, counted=counted, void=void)
 
+    def _look_round(self) -> None:
+        """Cut off who is denied, also somebody who says nothing."""
+        while not self._closing.wait(DENIED_S):
+            for channel, (seat, peer) in list(self._inside.items()):
+                if seat.channel is channel and (why := self._barred(peer)):
+                    seat.cut = why
+                    channel.line.close()
+
+    def _barred(self, peer: Peer) -> str:
+        """Return why a party is heard no more; whoever cannot be looked up is not heard either."""
+        try:
+            reason = self.denied(peer, DENIED_S)
+        except (FedloomError, OSError) as error:
+            reason = f"it cannot be looked up, {str(error).rstrip('.')}"
+        return f"{peer} is denied: {reason}." if reason else ""
+
     def _listen(self, channel: Channel, peer: Peer, seat: Seat, silence_s: float) -> None:
+        self._inside[channel] = seat, peer
         while True:
             said = channel.receive(silence_s)
             if said is None:
                 raise LineLost(f"nothing was heard for {silence_s:g} s")
             if seat.channel is not channel:
                 raise LineLost("the party has called again")
-            if reason := self.denied(peer, DENIED_S):
-                raise WireError(f"{peer} is denied: {reason}.")
+            if why := self._barred(peer):
+                raise WireError(why)
             if isinstance(said, dict) and said["kind"] == "bye":
                 seat.left = field_of(said, "leaving", bool, False) or seat.left
                 return
@@ -238,6 +258,7 @@ class Door:
                 continue
             if isinstance(said, dict) and said["kind"] == "renew":
                 peer = self._renewed(seat, peer, field_of(said, "request", dict))
+                self._inside[channel] = seat, peer
                 continue
             self.hall.hear(seat, said)
             self._slow_down(channel, seat)

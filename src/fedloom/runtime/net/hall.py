@@ -143,6 +143,7 @@ class Hall:
             keys: dict[str, list[str]] = {}
             for seat, given in self._awaited(ask.id):
                 del seat.given[given.key]
+                self._expect_no_more(seat, [given.key])
                 keys.setdefault(seat.name, []).append(given.key)
             self._awaiting.pop(ask.id, None)
             for name, cancelled in keys.items():
@@ -302,6 +303,7 @@ class Hall:
         for given in givens:
             del seat.given[given.key]
             self._awaiting[given.ask].pop((seat.name, given.key))
+            self._expect_no_more(seat, [given.key])
         seat.answered += 1
         seat.seconds.append(reply.seconds)
         if isinstance(reply.body, Fault):
@@ -355,15 +357,19 @@ class Hall:
                 self._refuse(seat, keys, why)
                 return
             seat.spool.claim(body.digest)
-            before = [offer for offer in seat.incoming if set(offer.keys) & set(keys)]
-            seat.incoming = [offer for offer in seat.incoming if offer not in before] + [Offer(keys, body, seconds)]
-            for offer in before:
-                seat.spool.drop(offer.body.digest)
+            self._expect_no_more(seat, keys)
+            seat.incoming.append(Offer(keys, body, seconds))
         here = seat.spool.arrived(body)
         if here == body.size:
             self._complete(seat, body)
         elif here or body.size > CHUNK_BYTES:  # a smaller one comes without being asked for
             seat.say("have", run=self.run, digest=body.digest, offset=here)
+
+    def _expect_no_more(self, seat: Seat, keys: Collection[str]) -> None:
+        """Let go of what has come of the answers to these: another has been offered, or nobody waits any more."""
+        for offer in [offer for offer in seat.incoming if set(offer.keys) & set(keys)]:
+            seat.incoming.remove(offer)
+            seat.spool.drop(offer.body.digest)
 
     def _chunk(self, seat: Seat, chunk: Chunk) -> None:
         known = next((offer.body for offer in seat.incoming if offer.body.digest == chunk.digest), None)

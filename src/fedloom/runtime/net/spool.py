@@ -60,11 +60,13 @@ class Spool:
         most: no body that arrives may have more bytes.
         light: a body that arrives in one piece lies in memory alone, since nobody needs it after a crash; otherwise it
             lies there until it is read for the first time, and in a file.
+        claimed: nothing is taken in but what somebody has claimed.
     """
 
     folder: Path
     most: int
     light: bool = False
+    claimed: bool = False
     _held: dict[str, bytes] = field(default_factory=dict)  # in memory: those that came in one piece
     _arriving: dict[str, Arriving] = field(default_factory=dict)  # by digest
     _claims: Counter[str] = field(default_factory=Counter)  # how many need it, where anybody has said so
@@ -136,12 +138,14 @@ class Spool:
             return self._state(body).here
 
     def take(self, body: Body, offset: int, data: memoryview) -> bool:
-        """Add a chunk; return whether the body is whole now. A chunk that is here already is passed over.
+        """Add a chunk; return whether the body is whole now. One that is here, or that nobody wants, is passed over.
 
         Raises `WireError` for a gap, for too many bytes, and for a whole body that is not the one that was named: then
         nothing of it is kept.
         """
         with self._lock:
+            if self.claimed and not self._claims[body.digest]:
+                return False
             if body.digest not in self._arriving and self.has(body):
                 return False
             state = self._state(body)
