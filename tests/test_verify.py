@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -198,6 +199,28 @@ def test_rounds_that_do_not_go_on_from_one_another_are_found(run):
     wrong = lost(folder)
     assert "round 2 stands behind round 1, and does not begin with the model that ended it" in wrong["rounds"]
     assert "epsilon goes down" in wrong["privacy"]
+
+
+def test_the_record_of_a_run_that_goes_on_holds_at_any_moment(tmp_path):
+    recording = begin(app(rounds=120), tmp_path)
+    recording.save_every_s = 0.0  # each round is written and signed as it closes
+    with closing(recording), ThreadPoolExecutor(1) as thread:
+        run, looked = thread.submit(lambda: [state.round for state in recording.rounds()]), []
+        while not run.done():
+            looked.append(verify(recording.folder))
+        run.result()
+    assert [found.findings for found in looked if not found.holds] == []
+    assert len({found.entries for found in looked}) > 2
+
+
+def test_what_a_crash_left_before_its_entry_was_written_is_no_lie(run):
+    """The updates are opened first; the round is closed again, with another salt."""
+    openings = run / "record" / "openings.jsonl"
+    lines = openings.read_text().splitlines(keepends=True)
+    orphan = {**json.loads(lines[0]), "salt": "00" * 16}
+    slots = [{"numbers": [1], "body": "ab", "salt": "00", "parties": []}]
+    openings.write_text("".join([json.dumps({**orphan, "slots": slots}) + "\n", *lines]))
+    assert verify(run).holds
 
 
 def test_a_run_that_is_resumed_goes_on_with_its_record(tmp_path):

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from blake3 import blake3
@@ -27,6 +29,7 @@ UNPROVED = (
     "were never written are not in it."
 )
 NOBODY = "nobody has co-signed it"
+LOOKS, LOOK_S = 200, 0.01  # at a record that grows
 ALONE = (
     "No other party has signed it: whoever had the key, which in a simulation is the process that trained, could have "
     "written all of it anew."
@@ -75,6 +78,7 @@ class Reading:
     entries: list[Entry] = field(default_factory=list)
     tree: Tree = field(default_factory=Tree)
     notes: list[Checkpoint] = field(default_factory=list)
+    newest: Checkpoint | None = None  # of all the entries
     cosigned: dict[str, int] = field(default_factory=dict)
 
 
@@ -130,7 +134,7 @@ def _entries_of(number: int) -> str:
 def _entries(reading: Reading) -> str:
     chain = Chain(reading.folder / ENTRIES, "record")
     try:
-        chain.read()
+        reading.newest = _settled(chain, reading.folder)
     finally:  # what comes before the first that does not fit
         reading.entries = list(chain.entries)
         for entry in reading.entries:
@@ -138,8 +142,34 @@ def _entries(reading: Reading) -> str:
     return f"{_entries_of(len(reading.entries))}, each bound to all before it"
 
 
+def _settled(chain: Chain, folder: Path) -> Checkpoint | None:
+    """Read the entries and the checkpoint of them all, which a run that goes on signs a moment after it writes them.
+
+    Returns None where there is none: more were written than anybody has signed, or it cannot be read.
+    """
+    for _ in range(LOOKS):
+        note = _newest(folder)
+        chain.read()
+        if note is None or len(chain.entries) <= note.size:
+            return note
+        sleep(LOOK_S)
+    return None
+
+
+def _newest(folder: Path) -> Checkpoint | None:
+    with suppress(RecordError, LookupError, ValueError):
+        return newest(folder)
+    return None
+
+
+def _signed(folder: Path) -> int:
+    """Return how many entries are signed by now; 0 where that cannot be said."""
+    note = _newest(folder)
+    return 0 if note is None else note.size
+
+
 def _checkpoint(reading: Reading) -> str:
-    note = newest(reading.folder)
+    note = reading.newest or newest(reading.folder)
     if note is None:
         raise RecordError("no checkpoint was signed.")
     reading.notes.append(note)
@@ -153,9 +183,12 @@ def _checkpoint(reading: Reading) -> str:
 
 
 def _history(reading: Reading) -> str:
-    size = 0
-    for line in lines_of(reading.folder / HISTORY):
+    size, last = 0, reading.notes[0].size
+    lines, grown = lines_of(reading.folder / HISTORY), _signed(reading.folder) > last
+    for line in lines:
         note = Checkpoint.of(line["note"])
+        if note.size > last and grown:
+            break  # signed since this was begun: the run goes on
         if note.size < size:
             raise RecordError(f"a checkpoint of {note.size} was signed after one of {size}: the record has shrunk.")
         size = note.size
@@ -210,14 +243,17 @@ def _privacy(reading: Reading) -> str:
 
 def _updates(reading: Reading) -> str:
     rounds, opened = _of(reading, "round"), lines_of(reading.folder / OPENINGS)
-    roots = {entry["updates"]: entry for entry in rounds}
-    found = {_root(opening): opening for opening in opened}
-    wrong = [opening["round"] for root, opening in found.items() if root not in roots]
+    made = {(entry["round"], entry["updates"]): entry for entry in rounds}
+    found = {(opening["round"], _root(opening)): opening for opening in opened}
+    strange, last = [number for number, root in found.keys() - made.keys()], _last(rounds)
+    found = {key: opening for key, opening in found.items() if key in made}
+    known = {number for number, _ in found}  # a crash leaves others beside them
+    wrong = [number for number in sorted(strange) if number <= last and number not in known]
     if wrong:
         raise RecordError(f"what is said to be the updates of round {wrong[0]} is not what its entry was made from.")
-    for root, opening in found.items():
+    for key, opening in found.items():
         told = canonical({"salt": opening["salt"], "cohort": opening["cohort"]})
-        if sha256(told).hexdigest() != roots[root]["cohort"]:
+        if sha256(told).hexdigest() != made[key]["cohort"]:
             raise RecordError(f"the cohort of round {opening['round']} is not the one that its entry was made from.")
     slots = [slot for opening in found.values() for slot in opening["slots"] if slot["numbers"]]
     if not slots:
@@ -228,6 +264,10 @@ def _updates(reading: Reading) -> str:
     return f"{counted(len(slots), 'accepted update')} with the hashes that are recorded{kept}"
 
 
+def _last(rounds: Sequence[Entry]) -> int:
+    return max((entry["round"] for entry in rounds), default=0)
+
+
 def _root(opening: Mapping[str, Any]) -> str:
     return Updates.of(opening["slots"]).tree.root().hex()
 
@@ -236,7 +276,7 @@ def _body(reading: Reading, slot: Mapping[str, Any]) -> bool:
     """Is the update kept here? Raises `RecordError` if it is another one."""
     for party in slot["parties"]:
         path = reading.folder.parent / "bodies" / Path(party).name / slot["body"]
-        if path.is_file():
+        with suppress(FileNotFoundError):  # a run that goes on drops it when it likes
             if blake3().update_mmap(path).hexdigest() != slot["body"]:
                 raise RecordError(f"the update {path} is not the one that was accepted.")
             return True
@@ -283,6 +323,8 @@ def _seeing(path: Path) -> Callable[[Reading], str]:
         if not Checkpoint.of(seen["note"]).signed_by(reading.log):
             raise RecordError(f"what this site was shown is not signed by {reading.log.name}: ask whose record it is.")
         for size, root in _views(seen):
+            if reading.tree.size < size <= _signed(reading.folder):
+                continue  # a run that goes on
             if size > reading.tree.size:
                 raise RecordError(f"this site has seen {size} entries, and {reading.tree.size} are here.")
             if reading.tree.root(size).hex() != root:
