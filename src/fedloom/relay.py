@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from threading import Thread
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from .runtime.net.site import Ended, Site
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .runtime.net.telling import Told
-from .serve import FAREWELL_S, ROOM, RUNS, SPARE
+from .serve import BODIES, FAREWELL_S, ROOM, RUNS, SPARE
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
 from .store.journal import opened_engine
@@ -116,6 +117,8 @@ class Passing:
             if ended.status != "stopped":
                 self._note(ended=ended.status)
                 self.door.close(ended.status, ended.reason, min(FAREWELL_S, self.relaying.leases.away_s))
+                for name in (BODIES, "in", "up"):
+                    rmtree(self.folder / name, ignore_errors=True)
             return ended
 
     def stop(self) -> None:
@@ -239,7 +242,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             credentials=own,
             log=log,
             seatable=lambda peer, members: _seatable(hall, peer, members, relaying.sites),
-            spool=lambda name: Spool(folder / "bodies" / name, _most(loaded), claimed=True),
+            spool=lambda name: Spool(folder / BODIES / name, _most(loaded), claimed=True),
             digest=loaded.identity,
         )
         listening = door.open(host, port)

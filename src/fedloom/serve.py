@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from .core.errors import ConfigError, RunError, UnknownRun, WireError
@@ -35,7 +36,7 @@ from .store.journal import Journal
 from .store.runs import create, found_again, journal, listed, locked
 from .training import Training
 
-RUNS = "runs"
+RUNS, BODIES = "runs", "bodies"
 APP_FILE, TOLD_FILE = "app.json", "told.json"  # which app a run is of; who knows how it ended
 ENDED = ("completed", "target_reached", "converged", "failed")
 FAREWELL_S = 30.0  # for sites that are just away when a run ends, so that they learn of it
@@ -148,6 +149,8 @@ class Coordinator:
             self.door.close(state.status, state.reason, min(FAREWELL_S, self.serving.leases.away_s))
             if self.kept is not None:
                 self.kept.forget_sums()
+            if not self.serving.keep_updates:
+                rmtree(self.folder / BODIES, ignore_errors=True)
             write_json(self.folder / TOLD_FILE, sorted(seat.name for seat in self.hall.seats.values() if seat.left))
 
     def give_up(self, reason: str) -> None:
@@ -282,7 +285,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             credentials=credentials,
             log=log,
             seatable=lambda peer, members: _seatable(hall, peer, members, capacity),
-            spool=lambda name: Spool(folder / "bodies" / name, most, claimed=True),
+            spool=lambda name: Spool(folder / BODIES / name, most, claimed=True),
             digest=loaded.identity,
         )
         listening = door.open(host, port)

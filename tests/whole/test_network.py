@@ -144,6 +144,7 @@ def test_a_line_that_cuts_slows_and_corrupts_changes_no_bit(tmp_path, seed):
         assert line.harmed >= 4
     assert end["sha256"] == simulated(app, tmp_path)["sha256"]
     assert len(there.consistent()) == 50
+    assert list(there.runs.glob("*/bodies")) == []
 
 
 def test_a_body_goes_on_where_it_was_cut_off(tmp_path):

@@ -141,6 +141,7 @@ def test_two_relays_of_two_sites_have_the_bits_of_a_flat_federation(tmp_path, te
     assert names == SITES
     merged = {len(row.numbers) for row in tree.coordinator.log.accepted(range(1, 100))}
     assert merged == sizes
+    assert list(tmp_path.rglob("bodies")) == []  # of updates nothing stays, here and at the relays
 
 
 def test_numbers_for_names_change_no_bit_where_the_order_is_the_same(tmp_path):
