@@ -115,11 +115,21 @@ def test_the_report_of_a_run_between_institutions_compares_nothing_and_says_so(r
     assert "client-002" in made.path.read_text()  # whose figures were told
 
 
-def test_a_run_between_institutions_is_not_resumed_here(recording, monkeypatch):
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ({"status": "stopped"}, r"is one between institutions; `fedloom serve`, with the words that began it"),
+        (
+            {"status": "failed", "reason": "two are away."},
+            r"know that it failed: two are away\. `fedloom serve`",
+        ),
+    ],
+)
+def test_a_run_between_institutions_is_not_resumed_here(recording, monkeypatch, ended, said):
     recording.close()
     monkeypatch.setattr("fedloom.running._continuable", lambda *_: None)
     with closing(resume(app(), recording.folder, ended=True)) as again:
         row = again.journal.row()
-    monkeypatch.setattr("fedloom.store.journal.Journal.row", lambda self: replace(row, engine=NETWORK))
-    with pytest.raises(UnknownRun, match=r"is one between institutions; `fedloom serve`, with the words that began it"):
+    monkeypatch.setattr("fedloom.store.journal.Journal.row", lambda self: replace(row, engine=NETWORK, **ended))
+    with pytest.raises(UnknownRun, match=said):
         resume(app(), recording.folder)

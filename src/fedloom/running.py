@@ -102,8 +102,7 @@ def resume(app: App, folder: Path, *, identity: str | None = None, ended: bool =
         row = book.row()
         _continuable(row, app, identity, ended)
         if row.engine == NETWORK and not ended:
-            why = f"the run {row.run} is one between institutions"
-            raise UnknownRun(f"{why}; `fedloom serve`, with the words that began it, goes on with it.")
+            raise UnknownRun(_served(row))
         simulation = (
             _at_rest(app)
             if ended
@@ -159,6 +158,14 @@ def _attackers(folder: Path) -> Attackers | None:
         return Attackers.of(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, ConfigError) as error:
         raise RunError(f"{path} cannot be read: {error}; it was written when the run began.") from error
+
+
+def _served(row: "RunRow") -> str:
+    """Return why a run between institutions is not gone on with here, and what does."""
+    why = f"the run {row.run} is one between institutions"
+    if row.status == "failed":
+        return f"{why}, and its sites know that it failed: {row.reason} `fedloom serve` begins a new one."
+    return f"{why}; `fedloom serve`, with the words that began it, goes on with it."
 
 
 def _at_rest(app: App) -> Simulation:
