@@ -1,5 +1,7 @@
 """The file that was dropped last is written over, unless it is small or somebody reads it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from fedloom.store.reused import LARGE, SPARE, Files
@@ -62,3 +64,20 @@ def test_who_closes_removes_its_own_spare_file_alone(files):
     files.close()
     assert list(files.folder.iterdir()) == []
     files.close()
+
+
+def test_threads_that_make_and_drop_get_files_of_the_size_that_they_asked_for(tmp_path):
+    """Two at once must not shape the one spare file."""
+    files = Files(tmp_path)
+
+    def work(number):
+        path, wrong = tmp_path / str(number), 0
+        for at in range(300):
+            size = LARGE + 1 + 1000 * number + at
+            files.make(path, size, size)
+            wrong += path.stat().st_size != size
+            files.drop(path)
+        return wrong
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [0] * 4

@@ -35,7 +35,7 @@ class Files:
 
     def make(self, path: Path, size: int, keep: int) -> None:
         """Make a file of `size` bytes: `keep` that may hold anything, as those of the spare file, and zeros behind."""
-        with suppress(FileNotFoundError):
+        with self._lock, suppress(FileNotFoundError):
             if size > LARGE:
                 os.truncate(self._spare, keep)
                 os.truncate(self._spare, size)

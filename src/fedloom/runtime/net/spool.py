@@ -174,7 +174,8 @@ class Spool:
 
     def keep_only(self, digests: set[str]) -> None:
         """Forget all whole bodies but these."""
-        self._held = {digest: content for digest, content in self._held.items() if digest in digests}
+        with self._lock:
+            self._held = {digest: content for digest, content in self._held.items() if digest in digests}
         for path in self.folder.iterdir():
             if path.suffix != PART and path.name not in {*digests, SPARE}:
                 self._files.drop(path)
