@@ -1,10 +1,19 @@
 """What a site keeps of a run is its own: nobody else on its machine reads updates, or secrets of hidden sums."""
 
+import pytest
+from typer.testing import CliRunner
+
 import fedloom
+from enrolled import federation
+from fedloom.cli import cli
+from fedloom.core.errors import ConfigError
 from fedloom.core.rng import stream
 from fedloom.data.holds import holdings
 from fedloom.join import Joining, booked, desk
-from fedloom.load import Loaded
+from fedloom.load import Loaded, load
+from fedloom.relay import Relaying, relay
+from fedloom.runtime.joining import Token
+from fedloom.runtime.provisioning import provision
 from wired import identities
 
 
@@ -18,3 +27,39 @@ def test_nobody_else_may_look_into_the_folder_of_a_run(tmp_path):
     made.notes.close()
     assert (tmp_path / "runs" / "run-1" / "site.db").exists()
     assert (tmp_path / "runs" / "run-1").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        (("south", "site"), "the token is for site 'south', not for site 'north', and stays unused"),
+        (("north", "relay"), "the token is for relay 'north', not for site 'north'"),
+    ],
+)
+def test_a_token_of_somebody_else_is_refused_before_anything_is_written(tmp_path, token, words):
+    text = Token(token[1], token[0], bytes(32), bytes(32)).text()
+    options = ["--server", "localhost:1", "--as", "north", "--home", str(tmp_path / "north"), "--token", text]
+    told = CliRunner().invoke(cli, ["join", "demo", *options])
+    assert (told.exit_code, words in told.output) == (2, True), told.output
+    assert not (tmp_path / "north").exists()
+
+
+def test_a_folder_of_somebody_else_is_refused_and_its_own_token_is_taken(tmp_path):
+    federation(tmp_path, "north")
+    token = Token("site", "south", bytes(32), bytes(32)).text()
+    home = tmp_path / "north"
+    with pytest.raises(ConfigError, match="belongs to site 'north', not to site 'south'"):
+        Joining(name="south", home=home, server=("localhost", 1), token=token).check()
+    with pytest.raises(ConfigError, match="belongs to site 'north', not to relay 'north'"):
+        Joining(name="north", home=home, server=("localhost", 1), role="relay").check()
+    Joining(name="south", home=tmp_path / "south", server=("localhost", 1), token=token).check()
+
+
+def test_a_relay_refuses_a_token_of_a_site_before_anything_is_written(tmp_path):
+    provision(tmp_path / "east", ["localhost"])
+    text = Token("site", "east", bytes(32), bytes(32)).text()
+    loaded = load("demo")
+    relaying = Relaying(name="east", home=tmp_path / "east", server=("localhost", 1), sites=1, token=text)
+    with pytest.raises(ConfigError, match="the token is for site 'east', not for relay 'east'"):
+        relay(loaded, relaying, "127.0.0.1", 0)
+    assert {path.name for path in (tmp_path / "east").iterdir()} == {"pki"}

@@ -40,7 +40,8 @@ from .runtime.enrolment import (
     prepare_enrolment,
     prepare_renewal,
 )
-from .runtime.keys import PKI
+from .runtime.joining import Token
+from .runtime.keys import PKI, TLS
 from .runtime.net import enrolling
 from .runtime.net.desk import Desk
 from .runtime.net.site import Site
@@ -68,6 +69,7 @@ class Joining:
         data: its rows; None takes the part of the app's own source that its partition gives to this name: for trying
             out, where everything lies on one machine.
         token: to enrol with, the first time.
+        role: as its certificate says: of a site, or of a relay.
     """
 
     name: str
@@ -75,10 +77,27 @@ class Joining:
     server: tuple[str, int]
     data: Path | None = None
     token: str | None = None
+    role: str = "site"
+
+    def check(self) -> None:
+        """Refuse a folder or a token of another party, before anybody is called and anything is written."""
+        own = f"{self.role} {self.name!r}"
+        if (self.home / PKI / TLS).exists():
+            peer = Credentials(self.home).peer
+            if (peer.role, peer.name) != (self.role, self.name):
+                raise ConfigError(f"{self.home} belongs to {peer}, not to {own}; take another --home or --as.")
+        if self.token is not None:
+            token = Token.of(self.token)
+            if (token.role, token.name) != (self.role, self.name):
+                raise ConfigError(
+                    f"the token is for {token.role} {token.name!r}, not for {own}, and stays unused; "
+                    f"take the token for {own}, or another --as."
+                )
 
 
 def enrolled(joining: Joining) -> Credentials:
     """Return the site's credentials, after enrolling if it has none yet; raises `AccessDenied` or `ConfigError`."""
+    joining.check()
     try:
         credentials = Credentials(joining.home)
         peer = credentials.peer
@@ -90,8 +109,6 @@ def enrolled(joining: Joining) -> Credentials:
         _enrol(joining, joining.token)
         credentials = Credentials(joining.home)
         peer = credentials.peer
-    if peer.name != joining.name:
-        raise ConfigError(f"{joining.home} belongs to {peer}, not to {joining.name!r}; take another --home or --as.")
     if peer.expires <= datetime.now(UTC) and joining.token is not None:
         _enrol(joining, joining.token)
     return credentials

@@ -224,7 +224,9 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             "the sites have approved; let the sites join above."
         )
     authority, own = Authority(relaying.home), Credentials(relaying.home)
-    joining = Joining(name=relaying.name, home=relaying.home / ABOVE, server=relaying.server, token=relaying.token)
+    above = relaying.home / ABOVE
+    joining = Joining(name=relaying.name, home=above, server=relaying.server, token=relaying.token, role="relay")
+    joining.check()
     with ExitStack() as held:
         runs = relaying.home / RUNS
         runs.mkdir(exist_ok=True)

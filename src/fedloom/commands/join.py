@@ -1,6 +1,7 @@
 """`fedloom join`: one institution's side of a federation."""
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,10 @@ def command(
     """Take part in a federation: call the coordinator, train on this site's rows, send updates. Rows never leave."""
     from ..join import Joining, alone, join
 
-    with logged(log) as logger, alone(home):
+    with logged(log) as logger, ExitStack() as held:
         joining = Joining(name=as_, home=home, server=address(server), data=data, token=token)
+        joining.check()
+        held.enter_context(alone(home))
         site = join(load(app, set_), joining, telling(logger))
         site.leaving = leave
         signal.signal(signal.SIGTERM, lambda *_: site.stop())
