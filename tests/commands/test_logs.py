@@ -96,6 +96,15 @@ def test_a_refusal_ends_the_command_in_the_same_form(terminal, capsys):
         assert told == {"level": "error", "event": "error", "code": "FL430", "said": "the coordinator refuses: app"}
 
 
+def test_an_exit_is_no_crash_and_anything_else_is(capsys):
+    with pytest.raises(typer.Exit) as ended, logged(terminal=False):
+        raise typer.Exit(130)
+    assert (ended.value.exit_code, capsys.readouterr().err) == (130, "")
+    with pytest.raises(KeyError), logged(terminal=False):
+        raise KeyError("cell")
+    assert json.loads(capsys.readouterr().err)["event"] == "crashed"
+
+
 def test_afterwards_logging_is_as_it_was(tmp_path):
     root = logging.getLogger("fedloom")
     before = (list(root.handlers), root.level, root.propagate)

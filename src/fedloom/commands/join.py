@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..load import load
-from .logs import logged, telling
+from .logs import STOPPED, code_of, logged, telling
 from .serve import Log, Set, address
 
 
@@ -43,7 +43,7 @@ def command(
         except KeyboardInterrupt:
             site.stop()
             logger.info("stopped", extra={"said": "join again to go on with the run"})
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
         logger.info("ended", extra={"status": ended.status, "said": ended.reason})
-    if ended.status == "failed":
-        raise typer.Exit(1)
+    if code := code_of(ended.status):
+        raise typer.Exit(code)

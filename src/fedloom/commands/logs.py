@@ -29,6 +29,7 @@ ROOT = "fedloom"
 LONGEST = 2000  # characters of one value
 _TOKEN = re.compile(r"(fedloom1:\w+:[^:\s]+:)\S+")
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STOPPED = 130  # exit code of who was stopped, with Ctrl-C or SIGTERM, and can go on
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
@@ -120,6 +121,8 @@ def logged(to: Path | None = None, *, terminal: bool | None = None) -> Iterator[
         if not readable:
             getLogger(f"{ROOT}.commands").error("error", extra={"code": error.code, "said": str(error)})
         raise typer.Exit(2) from error
+    except typer.Exit:
+        raise  # its reason has been said
     except Exception:
         getLogger(f"{ROOT}.commands").exception("crashed")  # its class; the rest goes to stderr
         raise
@@ -129,6 +132,15 @@ def logged(to: Path | None = None, *, terminal: bool | None = None) -> Iterator[
         root.propagate = propagate
         if opened is not None:
             opened.close()
+
+
+def code_of(status: str) -> int:
+    """Return the exit code of a party of a run that ended so, or that was stopped before.
+
+    >>> code_of("completed"), code_of("failed"), code_of("stopped")
+    (0, 1, 130)
+    """
+    return {"failed": 1, "stopped": STOPPED}.get(status, 0)
 
 
 def telling(logger: Logger) -> "Told":

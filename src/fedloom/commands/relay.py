@@ -8,7 +8,7 @@ import typer
 
 from ..core.words import counted
 from ..load import load
-from .logs import logged, telling
+from .logs import STOPPED, code_of, logged, telling
 from .serve import Log, Set, address
 
 
@@ -58,7 +58,7 @@ def command(
         except KeyboardInterrupt:
             passing.stop()
             logger.info("stopped", extra={"said": "start this relay again to go on with the run"})
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
         logger.info("ended", extra={"status": ended.status, "said": ended.reason})
-    if ended.status == "failed":
-        raise typer.Exit(1)
+    if code := code_of(ended.status):
+        raise typer.Exit(code)

@@ -13,7 +13,7 @@ from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, Qu
 from ..core.state import State
 from ..core.words import counted
 from ..load import load
-from .logs import logged
+from .logs import STOPPED, logged
 from .told import console, tell, trained
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
         try:
             trained(recording, json_, closed, bar=console.is_terminal)
         except KeyboardInterrupt:
-            code = 130
+            code = STOPPED
         except FedloomError as error:
             logger.error("error", extra={"code": error.code, "said": str(error)})
             code = 1
