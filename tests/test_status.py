@@ -95,6 +95,16 @@ def test_while_it_is_served_the_file_holds(run, tmp_path):
     assert warnings(seen, NOW) == []
 
 
+def test_the_run_that_is_served_comes_before_a_newer_one(run, waiting, tmp_path):
+    newer = waiting.rename(waiting.parent / "29990101-000000-app-0000")
+    assert standing(tmp_path).run == newer.name
+    with locked(run):
+        assert standing(tmp_path).run == run.name
+        assert standing(tmp_path, "last").run == newer.name
+    with locked(newer):
+        assert standing(tmp_path).run == newer.name
+
+
 def test_where_nobody_serves_nobody_is_awaited_or_connected(run, tmp_path):
     seen = standing(tmp_path)
     assert (seen.serving, seen.status, seen.awaited()) == (False, "stopped", [])

@@ -123,11 +123,11 @@ def _last_metrics(rounds: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
 
 
 def standing(home: Path, run: str | None = None) -> Standing:
-    """Return how a run stands, the newest one if none is named.
+    """Return how a run stands: if none is named, the one that is being served, or else the newest.
 
     Args:
         home: the folder of a coordinator or a relay.
-        run: id of a run.
+        run: id of a run; "last" is the newest.
 
     Raises:
         UnknownRun: there is none, or not that one.
@@ -157,6 +157,8 @@ def standing(home: Path, run: str | None = None) -> Standing:
 
 def _folder(runs: Path, run: str | None) -> Path:
     known = sorted(path.name for path in runs.glob("*") if (path / FILE).is_file() or has_journal(path))
+    if run is None and (served := [name for name in known if not free(runs / name)]):
+        return runs / served[-1]
     if run in (None, "last") and known:
         return runs / known[-1]
     if run in known:

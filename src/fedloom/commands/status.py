@@ -25,7 +25,10 @@ AGAIN_S = 1.0
 
 def command(
     home: Annotated[Path, typer.Option(help="The folder of `fedloom serve`, or of `fedloom relay`.")],
-    run: Annotated[str | None, typer.Argument(help="A run's id; by default the newest.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="A run's id, or last; by default the one that is being served, or else the newest."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again every second, until the run has ended.")
