@@ -283,7 +283,7 @@ def test_of_a_network_run_that_was_stopped_show_names_the_command_that_goes_on(r
     from fedloom.store.runs import journal
 
     with closing(journal(run)) as book, book.engine.begin() as connection:
-        connection.execute(text("update run set engine = 'network', app = 'app.toml'"))
+        connection.execute(text("update run set engine = 'network', app = 'app.toml', overrides = '[\"rounds=9\"]'"))
     told = command("show", run.name, "--out", run.parent)
-    assert f"fedloom serve app.toml --home {tmp_path}` goes on from here" in told.err
+    assert f"fedloom serve app.toml --set rounds=9 --home {tmp_path}` goes on from here" in told.err
     assert "resume" not in told.err

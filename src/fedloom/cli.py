@@ -157,7 +157,7 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
 def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
     """Show a run: how it stands, its rounds, its faults; the report shows its sites."""
     from .report.tables import fault_lines, privacy_lines, rounds_table
-    from .store.runs import listed, opened
+    from .store.runs import listed, opened, served_again
 
     folder, journal = opened(out, run)
     with closing(journal):
@@ -178,8 +178,8 @@ def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
         say(f"`fedloom verify {row.run}{'' if out == RUNS else f' --out {out}'}` checks the signed record")
     if row.status in ("interrupted", "stopped", "failed"):
         elsewhere = "" if out == RUNS else f" --out {out}"
-        again = f"serve {row.app} --home {out.parent}" if row.engine == "network" else f"resume {row.run}{elsewhere}"
-        say(f"`fedloom {again}` goes on from here")
+        resumed = f"fedloom resume {row.run}{elsewhere}"
+        say(f"`{served_again(row, out.parent) if row.engine == 'network' else resumed}` goes on from here")
 
 
 @cli.command()

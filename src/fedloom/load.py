@@ -21,11 +21,12 @@ _EXAMPLES = Path(__file__).parent / "examples"
 
 @dataclass(frozen=True)
 class Loaded:
-    """An app, where it came from, and its identity: digest of settings, layout, its file and local imports."""
+    """An app, where it came from, its identity (digest of settings, layout, file, local imports), what was set."""
 
     app: App
     source: str
     identity: str
+    overrides: tuple[str, ...] = ()
 
 
 def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
@@ -37,14 +38,15 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
         from .spec import load as from_toml
 
         app = from_toml(path, overrides)
-        return Loaded(app, name if name == DEMO else str(path.resolve()), app.digest)
+        return Loaded(app, name if name == DEMO else str(path.resolve()), app.digest, tuple(overrides))
     if path.suffix != ".py":
         raise ConfigError(f"{name}: an app is a .py or a .toml file, got {path.suffix or 'no suffix'!r}.")
     app, code = _from_python(path.resolve())
     app = replace(app, name=path.stem) if app.name == App.name else app  # as for a .toml without a name
     for override in overrides:
         app = changed(app, override)
-    return Loaded(app, str(path.resolve()), sha256(f"{app.digest}{code}".encode()).hexdigest())
+    identity = sha256(f"{app.digest}{code}".encode()).hexdigest()
+    return Loaded(app, str(path.resolve()), identity, tuple(overrides))
 
 
 def _suggested(path: Path) -> str:

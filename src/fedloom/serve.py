@@ -33,7 +33,7 @@ from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
 from .store.journal import Journal
-from .store.runs import create, found_again, journal, listed, locked
+from .store.runs import create, found_again, journal, listed, locked, served_again
 from .training import Training
 
 RUNS, BODIES = "runs", "bodies"
@@ -113,7 +113,8 @@ class Coordinator:
         saved, summary = self.book.last(), {}
         if saved is None:
             training, first = self._begun(waiting)
-            row = row_of(training, self.folder.name, self.loaded.source, identity=self.loaded.identity)
+            loaded = self.loaded
+            row = row_of(training, self.folder.name, loaded.source, loaded.overrides, loaded.identity)
             self.book.begin(replace(row, preparation=training.statistics), first)
             saved = first
         else:
@@ -314,6 +315,20 @@ def _folder(runs: Path, loaded: Loaded) -> Path:
     folder = create(runs, loaded.app.name)
     write_json(folder / APP_FILE, loaded.identity)
     return folder
+
+
+def unfinished(home: Path, loaded: Loaded) -> str:
+    """Return which run of another version of the app is unfinished in a coordinator's folder; empty if none is."""
+    others = [row for row in listed(home / RUNS) if row.name == loaded.app.name and row.digest != loaded.identity]
+    open_ = [row for row in others if row.status not in ENDED]
+    if not open_:
+        return ""
+    with closing(journal(home / RUNS / open_[-1].run)) as book:
+        closed = len(book.rounds())
+    return (
+        f"run {open_[-1].run} of another version of this app is unfinished, after round {closed}; this begins a new "
+        f"one. `{served_again(open_[-1], home)}`, with the app as it was then, goes on with it"
+    )
 
 
 def _unbegun(folder: Path) -> bool:

@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Coordinate a federation: sites call in, train on their rows, and send updates. Goes on where it was cut off."""
     from ..runtime.net.leases import Leases
-    from ..serve import Serving, serve
+    from ..serve import Serving, serve, unfinished
 
     with logged(log) as logger:
         signal.signal(signal.SIGTERM, interrupted)
@@ -67,8 +67,11 @@ def command(
             keep_updates=keep_updates,
             database=database,
         )
-        coordinator, port = serve(load(app, set_), home, host, port, serving)
+        loaded = load(app, set_)
+        coordinator, port = serve(loaded, home, host, port, serving)
         with coordinator.held, measured(coordinator, metrics, logger) as closed:
+            if coordinator.book.last() is None and (said := unfinished(home, loaded)):
+                logger.warning("unfinished", extra={"said": said})
             where = {"address": f"{host}:{port}", "run": coordinator.folder.name}
             logger.info("listening", extra=where | {"said": f"`fedloom status --home {home}` says how it goes"})
             code = _served(coordinator, json_, closed, logger)

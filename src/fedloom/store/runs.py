@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from filelock import FileLock, Timeout
 
@@ -87,6 +88,12 @@ def listed(out: Path) -> list[RunRow]:
             continue
         rows.append(replace(row, status="interrupted") if row.status == "running" and free(folder) else row)
     return sorted(rows, key=lambda row: (row.started, row.run))
+
+
+def served_again(row: RunRow, home: Path) -> str:
+    """Return the command that goes on with a run of a coordinator whose folder is `home`."""
+    changed = "".join(f" --set {quote(override)}" for override in row.overrides)
+    return f"fedloom serve {row.app}{changed} --home {home}"
 
 
 @contextmanager
