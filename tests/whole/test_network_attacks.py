@@ -124,8 +124,8 @@ def hung_up(rogue):
 def test_a_party_that_says_what_it_may_not_is_refused(there):
     rogue, first = invited(there), clients(2)[0]
     refusals = [
-        ({"app": "0" * 64}, "the app there is 000000000000 and here"),
-        ({"protocol": 1}, "protocol 1 is spoken there"),
+        ({"app": "0" * 64}, "the app of site 'rogue' is 000000000000, the coordinator's is "),
+        ({"protocol": 1}, f"site 'rogue' speaks protocol 1, the coordinator {PROTOCOL}; take"),
         ({"members": [[first, 10]]}, f"answers for itself, not for '{first}'"),
         ({"members": [["rogue", 10], [first, 10]]}, "answers for itself"),
         ({"members": [["rogue", -1]]}, "a member is a name"),

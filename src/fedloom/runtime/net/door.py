@@ -285,10 +285,13 @@ class Door:
         if reason := self.denied(peer, 0.0):
             raise WireError(f"{peer} is denied: {reason}.")
         if field_of(hello, "protocol", int) != PROTOCOL:
-            raise WireError(f"protocol {hello['protocol']} is spoken there and {PROTOCOL} here; take the same fedloom.")
+            raise WireError(
+                f"{peer} speaks protocol {hello['protocol']}, the coordinator {PROTOCOL}; take the same fedloom."
+            )
         if field_of(hello, "app", str) != self.digest:
             raise WireError(
-                f"the app there is {hello['app'][:12]} and here {self.digest[:12]}; compare the two files and versions."
+                f"the app of {peer} is {hello['app'][:12]}, the coordinator's is {self.digest[:12]}; compare the two "
+                "files, what --set changes, and the versions."
             )
         members = members_of(hello, peer)
         self.welcome(peer, members)
