@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from fedloom.commands.verify import believed
 from fedloom.runtime.identity import text_of
 from fedloom.runtime.witness import SEEN
 from fedloom.store.checkpoint import Key
@@ -58,6 +59,8 @@ def test_a_record_survives_kills_and_is_signed_by_all(tmp_path):
         folder = record(there)
         seen = [tmp_path / name / "runs" / folder.name for name in there.names]
         found = verify(folder, keys(there, tmp_path / "keys.json"), seen)
+        with believed(tmp_path / clients(2)[0] / "pki" / "log.json", folder) as known:
+            assert verify(folder, known, seen) == found
     assert found.holds, found.findings
     assert dict(found.witnesses) == dict.fromkeys(there.names, found.entries)
     said = {each.what: each.said for each in found.findings}
