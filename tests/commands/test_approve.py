@@ -106,3 +106,33 @@ def test_one_thing_at_a_time(site, words):
     run, _, _ = site
     with pytest.raises(ConfigError, match="give one of APP, --list, --revoke DIGEST and --directory"):
         run(*words)
+
+
+BUDGET = "[budget]\nepsilon = 3.0\ndelta = 1e-5\n"
+PRIVATE = """\
+import numpy as np
+
+import fedloom
+
+inputs, targets = np.eye(40, dtype=np.float32), np.arange(40) % 2
+source = fedloom.Arrays(inputs, targets, classes=2, test_part=(inputs[:6], targets[:6]))
+app = fedloom.App(
+    model=fedloom.BuiltIn(name="logistic"),
+    data=fedloom.Data(source=source, partition=fedloom.Iid(2), holdout=0.0),
+    strategy=fedloom.dp_fedavg(noise_multiplier=8.0, delta=1e-5),
+)
+"""
+
+
+def test_what_the_budget_never_lets_leave_cannot_be_approved(site, tmp_path):
+    run, home, path = site
+    private = written(tmp_path, PRIVATE, "private.py")
+    (home / "policy.toml").write_text(BUDGET)
+    with pytest.raises(ConfigError, match="cannot be approved: this site's policy sets a budget of ε = 3 at"):
+        run(path, "--yes")
+    (home / "policy.toml").write_text(f'{BUDGET}unit = "example"\n')
+    with pytest.raises(ConfigError, match="is for one example, and this app protects one client; change one"):
+        run(private, "--yes")
+    assert listed(home) == []
+    (home / "policy.toml").write_text(BUDGET)
+    assert run(private, "--yes").exit_code == 0

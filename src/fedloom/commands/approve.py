@@ -14,7 +14,9 @@ from ..approval import Leaving, approval_of, difference, last, leaving, listed, 
 from ..core.errors import ConfigError
 from ..core.words import counted
 from ..load import Loaded, load
+from ..privacy.ledger import never, run_of
 from ..report.words import megabytes, plain
+from ..runtime.policy import Policy
 from .directory import take
 
 Set = Annotated[list[str], typer.Option("--set", help="Change a setting: key=value, such as rounds=5; repeatable.")]
@@ -56,7 +58,7 @@ def _approve(loaded: Loaded, home: Path, yes: bool) -> None:
     show(loaded, shown)
     _say(policyfile.told(home, policy))
     objections = policy.objections(loaded.app.strategy, loaded.app.strategy.payload(loaded.app.built.layout))
-    if objections:
+    if objections := [*objections, *_unaffordable(loaded, policy)]:
         raise ConfigError(f"{loaded.app.name} cannot be approved: {' '.join(objections)}")
     before = last(home, loaded.app.name)
     changes = difference(before.lines, shown.lines()) if before is not None else []
@@ -69,6 +71,15 @@ def _approve(loaded: Loaded, home: Path, yes: bool) -> None:
         typer.confirm(f"May all of this leave {home.resolve()}?", abort=True)
     path = store(home, approval_of(loaded, shown))
     _say(f"approved: {path}")
+
+
+def _unaffordable(loaded: Loaded, policy: Policy) -> list[str]:
+    """Return why the site's budget lets no answer of the app leave; none if it may."""
+    if policy.budget is None:
+        return []
+    run = run_of(loaded.app.strategy, run="", app=loaded.identity, name=loaded.app.name, rounds=loaded.app.rounds)
+    why = never(policy.budget, run.mechanism)
+    return [why] if why else []
 
 
 def show(loaded: Loaded, shown: Leaving) -> None:

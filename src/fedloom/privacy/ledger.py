@@ -66,6 +66,21 @@ def run_of(strategy: Strategy, *, run: str, app: str, name: str, rounds: int, ex
     return Run(run=run, app=app, name=name, mechanism=mechanism, noise=noise, rounds=rounds)
 
 
+def never(budget: Budget, mechanism: DpEvent, what: str = TRAIN) -> str:
+    """Return why a budget never lets an answer leave, whatever has been spent before; empty if it may."""
+    if what != TRAIN or not mechanism.private:
+        released = {TRAIN: "its updates", EVALUATE: "figures of held-out rows", MEASURE: "sums of columns"}[what]
+        return (
+            f"this site's policy sets a budget of {budget}, and {released} are not differentially private (ε = ∞); "
+            f"take an app that is, such as dp_fedavg, with data.holdout = 0 and nothing to standardise."
+        )
+    kind = kind_of(mechanism)
+    assert kind is not None, "what is private has a kind"
+    if kind.unit != budget.unit:
+        return f"this site's budget is for one {budget.unit}, and this app protects one {kind.unit}; change one."
+    return ""
+
+
 def _adds(strategy: Strategy) -> str:
     noisy = [stage for stage in strategy.stages if stage.event().private]
     if any(stage.sums for stage in noisy):
@@ -230,22 +245,13 @@ class Account:
             return why
 
     def _refusal(self, budget: Budget, what: str) -> str:
-        if what != TRAIN or not self.run.mechanism.private:
-            released = {TRAIN: "its updates", EVALUATE: "figures of held-out rows", MEASURE: "sums of columns"}[what]
-            return (
-                f"this site's policy sets a budget of {budget}, and {released} are not differentially private (ε = ∞); "
-                f"take an app that is, such as dp_fedavg, with data.holdout = 0 and nothing to standardise."
-            )
         answers = self.ledger.spent(self.data)
-        why = self._mixed(budget, answers)
+        why = never(budget, self.run.mechanism, what) or self._mixed(answers)
         return why or ("" if self._fits(budget, answers) else self._exhausted(budget, answers))
 
-    def _mixed(self, budget: Budget, answers: Mapping[tuple[int, str], int]) -> str:
+    def _mixed(self, answers: Mapping[tuple[int, str], int]) -> str:
         mine = kind_of(self.run.mechanism)
-        assert mine is not None, "what is not private was refused before"
         kinds = {kind_of(self.ledger.event(*answer)) for answer in answers} - {None, mine}
-        if mine.unit != budget.unit:
-            return f"this site's budget is for one {budget.unit}, and this app protects one {mine.unit}; change one."
         if kinds:
             other = next(iter(kinds))
             return f"this data set has spent privacy of another kind ({other}); {mine} cannot be added to it."
