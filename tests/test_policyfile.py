@@ -79,10 +79,11 @@ WRONG = {
     "smallest_cohort = 0": "policy.toml: Policy.smallest_cohort must be at least 1, got 0.",
     'hours = "late"': "policy.toml: Policy.hours must be two times such as \"22:00-06:00\", got 'late'.",
     'days = ["Friday"]': f"policy.toml: Policy.days must be some of {', '.join(DAYS)}, got Friday.",
-    'protections = "clip"': "policy.toml: 'protections': input should be a valid tuple, got 'clip'.",
+    'protections = "clip"': "policy.toml: 'protections' is a list, such as ['clip'], got 'clip'.",
     "[budget]\nepsilon = 3\ndelta = 2": "policy.toml: Budget.delta must be in (0, 1), got 2.0;",
     "[budget]\nepsilon = 3\ndelta = 1e-5\nunits = 1": "policy.toml: 'budget.units': unexpected keyword argument",
-    "[budget]\nepsilon = 3": "policy.toml: 'budget'",
+    "[budget]\nepsilon = 3": "policy.toml: 'budget.delta' is missing.",
+    'protections = ["norm_bound", "clpi"]': "policy.toml: 'protections': clpi is unknown; there are AdaptiveNoise, ",
     "approval =": "policy.toml is not TOML:",
 }
 
@@ -91,6 +92,7 @@ WRONG = {
 def test_what_cannot_be_meant_is_refused_in_a_sentence(tmp_path, text):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
+    assert str(caught.value).startswith(str(tmp_path))
     assert WRONG[text] in str(caught.value)
 
 

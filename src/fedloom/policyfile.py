@@ -7,13 +7,15 @@ from typing import Any
 
 from pydantic import create_model
 
+from . import gather, stages
 from .core.budget import Budget
 from .core.errors import ConfigError
 from .privacy.ledger import FILE as LEDGER
-from .runtime.policy import Policy
+from .runtime.policy import Policy, plain
 from .spec.table import Strict, checked
 
 FILE = "policy.toml"
+PROTECTIONS = (*stages.__all__, *gather.__all__)
 _FIELDS: dict[str, Any] = {field.name: (field.type, field.default) for field in fields(Policy)}
 _Table = create_model("PolicyTable", __base__=Strict, **_FIELDS)  # one key for each of the policy's settings
 
@@ -35,10 +37,21 @@ def read(home: Path) -> Policy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from error
     try:
-        settings: dict[str, Any] = dict(checked(_Table, table, FILE))
-        return Policy(**settings)
+        settings: dict[str, Any] = dict(checked(_Table, table, str(path)))
+        policy = Policy(**settings)
     except ConfigError as error:
-        raise ConfigError(str(error) if str(error).startswith(FILE) else f"{FILE}: {error}") from error
+        raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+    _known(path, policy)
+    return policy
+
+
+def _known(path: Path, policy: Policy) -> None:
+    """Refuse the name of a protection that there is not: no app could ever have it."""
+    unknown = [name for name in policy.protections if plain(name) not in map(plain, PROTECTIONS)]
+    if unknown:
+        raise ConfigError(
+            f"{path}: 'protections': {', '.join(unknown)} is unknown; there are {', '.join(sorted(PROTECTIONS))}."
+        )
 
 
 def told(home: Path, policy: Policy) -> str:

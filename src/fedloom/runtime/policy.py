@@ -124,8 +124,8 @@ class Policy:
         A class of the app's own that bears such a name does not count.
         """
         parts = [type(part) for part in (*strategy.stages, strategy.gather)]
-        there = {_plain(kind.__name__) for kind in parts if kind.__module__.startswith("fedloom.")}
-        return [name for name in self.protections if _plain(name) not in there]
+        there = {plain(kind.__name__) for kind in parts if kind.__module__.startswith("fedloom.")}
+        return [name for name in self.protections if plain(name) not in there]
 
     def kept(self, layout: Layout) -> list[str]:
         """Return the leaves of what travels that may not leave.
@@ -287,7 +287,12 @@ def _refused(task: Task, why: str, reply: Reply | None = None) -> Reply:
     return Reply((task.number,), (task.party,), fault, 0.0 if reply is None else reply.seconds)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return the name of a protection as it is compared: in any case, with or without "_" and "-".
+
+    >>> plain("Norm-Bound") == plain("norm_bound")
+    True
+    """
     return name.lower().replace("_", "").replace("-", "")
 
 

@@ -40,8 +40,11 @@ def checked(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
     key = _key(table, first["loc"]) or str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         raise ConfigError(f"{where}: unknown key {key!r}; {nearest(key, list(kind.model_fields))}")
-    if first["type"] == "missing" and len(first["loc"]) == 1:
-        raise ConfigError(f"{where}: {key!r} is missing.")
+    if first["type"] == "missing":
+        missing = ".".join(filter(None, (_key(table, first["loc"][:-1]), str(first["loc"][-1]))))
+        raise ConfigError(f"{where}: {missing!r} is missing.")
+    if first["type"] == "tuple_type":
+        raise ConfigError(f"{where}: {key!r} is a list, such as [{first['input']!r}], got {first['input']!r}.")
     raise ConfigError(f"{where}: {key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}.")
 
 
