@@ -36,6 +36,14 @@ def test_tokens_are_printed_whole_and_serve(tmp_path, monkeypatch):
     assert Authority(tmp_path / "home").enrol(prepare_enrolment(tmp_path / "north", found["north"]))["version"] == 1
     assert f"{tmp_path / 'home' / 'pki' / 'root' / 'key.pem'} is the root key: move it" in told.stderr
     assert "fedloom join APP --server fl.example:PORT --as NAME" in told.stderr
+    assert "fedloom approve APP --home DIR" in told.stderr
+    assert "fedloom relay" not in told.stderr
+
+
+def test_a_relay_is_told_to_relay_and_not_to_join(tmp_path):
+    told = run(tmp_path / "home", "--host", "fl.example", "--relay", "east=relay.example").stderr
+    assert "fedloom relay APP --server fl.example:PORT --as NAME --listen 0.0.0.0:PORT --home DIR --token TOKEN" in told
+    assert "fedloom join" not in told
 
 
 def test_more_sites_are_invited_later(tmp_path):

@@ -97,10 +97,18 @@ def _tell(authority: "Authority", home: Path, invited: list[tuple[str, str]], ho
     out.print(f"{'name':<{width}}  join token: for one use, good for {hours:g} hours")
     for name, token in invited:
         out.print(f"{name:<{width}}  {token}")
+    from ..runtime.joining import Token
+
     where = f"{authority.hosts[0]}:PORT"
-    _say("Hand each token to its site in private: a call, a letter, an encrypted message.")
-    _say(f"Here:      fedloom serve APP --listen 0.0.0.0:PORT --home {home}")
-    _say(f"At a site: fedloom join APP --server {where} --as NAME --data PATH --home DIR --token TOKEN")
+    roles = {Token.of(token).role for _, token in invited}
+    _say("Hand each token to its owner in private: a call, a letter, an encrypted message.")
+    _say(f"Here:       fedloom serve APP --listen 0.0.0.0:PORT --home {home}")
+    if "site" in roles:
+        _say("At a site:  fedloom approve APP --home DIR")
+        _say(f"            fedloom join APP --server {where} --as NAME --data PATH --home DIR --token TOKEN")
+    if "relay" in roles:
+        _say("At a relay: fedloom provision DIR --host ITS_HOST --site NAME, for the sites behind it")
+        _say(f"            fedloom relay APP --server {where} --as NAME --listen 0.0.0.0:PORT --home DIR --token TOKEN")
 
 
 def _say(line: str) -> None:
