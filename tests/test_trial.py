@@ -70,6 +70,11 @@ def test_names_are_those_of_the_apps_partition(tmp_path):
         names_of(loaded, 4)
 
 
+def test_without_a_number_an_app_of_fewer_sites_than_the_default_is_tried_with_all_of_them(tmp_path):
+    for clients, names in ((2, ["client-000", "client-001"]), (5, ["client-000", "client-001", "client-002"])):
+        assert names_of(load(written(tmp_path, LONG), [f"clients={clients}"]), None) == names
+
+
 def test_everything_is_prepared_as_it_is_between_institutions(tmp_path):
     app, folder = written(tmp_path), tmp_path / "trial"
     folder.mkdir()

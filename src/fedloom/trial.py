@@ -25,6 +25,7 @@ from .serve import RUNS
 from .store.files import read_json
 
 HOST, COORDINATOR, SITES, LOG, ERR = "127.0.0.1", "coordinator", "sites", "log.jsonl", "stderr.txt"
+SITES_TRIED = 3  # by default
 BEGIN_S, LEAVE_S, LOOK_S = 60.0, 10.0, 0.1
 _FEDLOOM = (sys.executable, "-c", "from fedloom.cli import main; main()")
 
@@ -70,12 +71,15 @@ class Trial:
         return next((lines[-1] for lines in found if lines), "it said nothing")
 
 
-def prepared(loaded: Loaded, app: str, overrides: Sequence[str], sites: int, folder: Path) -> tuple[Trial, list[str]]:
+def prepared(
+    loaded: Loaded, app: str, overrides: Sequence[str], sites: int | None, folder: Path
+) -> tuple[Trial, list[str]]:
     """Make folders, keys, invitations and approvals; return the trial, and the sites' tokens in order.
 
     Args:
         loaded: the app; app: what it was loaded from; overrides: of `--set`.
-        sites: how many; the first of those that the app's partition knows.
+        sites: how many, the first of those that the app's partition knows; None takes `SITES_TRIED`, or all if they
+            are fewer.
         folder: an empty one.
 
     Raises:
@@ -92,10 +96,11 @@ def prepared(loaded: Loaded, app: str, overrides: Sequence[str], sites: int, fol
     return trial, [authority.invite(name) for name in trial.names]
 
 
-def names_of(loaded: Loaded, sites: int) -> list[str]:
+def names_of(loaded: Loaded, sites: int | None) -> list[str]:
     """Return the first names of an app's own partition; raises `ConfigError` if there are not so many."""
     app = loaded.app
     held = holdings(app.data.source.read(), app.data.partition, app.data.holdout, stream(app.seed, "partition"))
+    sites = min(SITES_TRIED, len(held)) if sites is None else sites
     if len(held) < sites:
         raise ConfigError(f"{app.name} divides its data over {len(held)} sites; --sites can be at most that.")
     return list(islice(held, sites))

@@ -12,6 +12,7 @@ import typer
 from rich.live import Live
 
 from ..core.errors import RunError
+from ..core.words import counted
 from ..load import load
 from .serve import Set, interrupted
 from .status import view
@@ -26,7 +27,12 @@ LOOK_S, FAREWELL_S = 0.5, 15.0
 
 def command(
     app: Annotated[str, typer.Argument(help="An app: a .toml or a .py file.")],
-    sites: Annotated[int, typer.Option(min=2, help="How many sites; the first of the app's own partition.")] = 3,
+    sites: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="How many sites, the first of the app's own partition; by default 3, or all of fewer."
+        ),
+    ] = None,
     set_: Set = [],  # noqa: B006 (typer copies it)
     home: Annotated[Path | None, typer.Option(help="A new folder for everything; by default a temporary one.")] = None,
 ) -> None:
@@ -37,7 +43,7 @@ def command(
     folder = Path(mkdtemp(prefix="fedloom-try-")) if home is None else home
     folder.mkdir(parents=True, exist_ok=True)
     trial, tokens = prepared(loaded, app, set_, sites, folder.resolve())
-    say(f"{loaded.app.name}: a coordinator and {sites} sites in {folder}; Ctrl-C ends them all")
+    say(f"{loaded.app.name}: a coordinator and {counted(len(trial.names), 'site')} in {folder}; Ctrl-C ends them all")
     signal.signal(signal.SIGTERM, interrupted)
     try:
         with running(trial, tokens):
