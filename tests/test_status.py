@@ -287,3 +287,6 @@ def test_of_a_network_run_that_was_stopped_show_names_the_command_that_goes_on(r
     told = command("show", run.name, "--out", run.parent)
     assert f"fedloom serve app.toml --set rounds=9 --home {tmp_path}` goes on from here" in told.err
     assert "resume" not in told.err
+    with closing(journal(run)) as book, book.engine.begin() as connection:
+        connection.execute(text("update run set status = 'failed'"))
+    assert "goes on" not in command("show", run.name, "--out", run.parent).err  # its sites know that it failed

@@ -176,7 +176,7 @@ def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
         out_console.print(line)
     if (folder / "record").is_dir():
         say(f"`fedloom verify {row.run}{'' if out == RUNS else f' --out {out}'}` checks the signed record")
-    if row.status in ("interrupted", "stopped", "failed"):
+    if row.status in ("interrupted", "stopped") or (row.status == "failed" and row.engine != "network"):
         elsewhere = "" if out == RUNS else f" --out {out}"
         resumed = f"fedloom resume {row.run}{elsewhere}"
         say(f"`{served_again(row, out.parent) if row.engine == 'network' else resumed}` goes on from here")
