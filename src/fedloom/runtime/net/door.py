@@ -30,7 +30,8 @@ log = getLogger(__name__)
 HANDSHAKE_S, HELLO_S = 10.0, 30.0
 ROLES = ("site", "relay")
 STRANGER = "a stranger"
-SILENT = (ssl.SSLEOFError, ConnectionResetError, TimeoutError)  # called and said nothing: a probe, not worth a warning
+# Called and said nothing: a probe, not worth a warning. Python 3.11.2 raises the first of these, later ones the second.
+SILENT = (ssl.SSLZeroReturnError, ssl.SSLEOFError, ConnectionResetError, TimeoutError)
 PROTOCOL = 5
 MOST_UNSAID = 64
 WRITER = "to "
