@@ -31,6 +31,7 @@ from ...core.task import (
     Trained,
 )
 from .answers import answered
+from .awaited import Awaited
 from .leases import Leases
 from .line import CHUNK_BYTES
 from .outbox import Outbox, bodies_in
@@ -75,7 +76,7 @@ class Hall:
     born: str = field(default_factory=lambda: token_hex(4))  # what was asked by an earlier process is not asked by this
     _of: dict[str, str] = field(default_factory=dict)  # member -> seat
     _ready: dict[int, deque[Reply]] = field(default_factory=dict)
-    _awaiting: dict[int, dict[tuple[str, str], Seat]] = field(default_factory=dict)  # by ask: seat's name and key
+    _awaited: Awaited = field(default_factory=Awaited)
     _asked: dict[int, str] = field(default_factory=dict)  # open dispatches, and the member that was asked
     _from: dict[int, tuple[Body, float]] = field(default_factory=dict)  # of updates, by dispatch number
     _ids: Iterator[int] = field(default_factory=count)
@@ -140,14 +141,8 @@ class Hall:
             for reply in self._ready.pop(ask.id, ()):
                 if isinstance(reply.body, Trained):  # it came too late to be received
                     self.seat_of(reply.parties[0]).spool.drop(self.source(reply)[0].digest)
-            keys: dict[str, list[str]] = {}
-            for seat, given in self._awaited(ask.id):
-                del seat.given[given.key]
-                self._expect_no_more(seat, [given.key])
-                keys.setdefault(seat.name, []).append(given.key)
-            self._awaiting.pop(ask.id, None)
-            for name, cancelled in keys.items():
-                self.seats[name].say("cancel", run=self.run, keys=cancelled)
+            for seat, keys in self._awaited.end(ask.id).items():
+                seat.say("cancel", run=self.run, keys=keys)
             self._outbox.tidy([given for seat in self.seats.values() for given in seat.given.values()])
 
     def settle(self, numbers: Collection[int]) -> None:
@@ -273,8 +268,7 @@ class Hall:
 
     def _give(self, seat: Seat, ask: int, task: Task, message: dict[str, Any]) -> Given:
         given = Given(self._key(ask, task), task, ask, message, self.now())
-        seat.given[given.key] = given
-        self._awaiting.setdefault(ask, {})[seat.name, given.key] = seat
+        self._awaited.add(seat, given)
         return given
 
     def _key(self, ask: int, task: Task) -> str:
@@ -283,13 +277,8 @@ class Hall:
         return f"train/{task.number}" if isinstance(task.body, Train) else f"{kind}/{self.born}/{ask}/{task.number}"
 
     def _lapses(self, ask: int) -> Iterator[tuple[float, str, Seat, Given]]:
-        for seat, given in self._awaited(ask):
+        for seat, given in self._awaited.of(ask):
             yield *self.leases.lapse(given, seat.away), seat, given
-
-    def _awaited(self, ask: int) -> list[tuple[Seat, Given]]:
-        """Return what was asked there and is neither answered nor asked again in another ask."""
-        found = [(seat, seat.given.get(key)) for (_, key), seat in self._awaiting.get(ask, {}).items()]
-        return [(seat, given) for seat, given in found if given is not None and given.ask == ask]
 
     def _give_up(self, seat: Seat, given: Given, why: str) -> None:
         self._fail(seat, given, "wait", "LeaseExpired", why)
@@ -301,9 +290,7 @@ class Hall:
 
     def _answer(self, seat: Seat, givens: Sequence[Given], reply: Reply) -> None:
         for given in givens:
-            del seat.given[given.key]
-            self._awaiting[given.ask].pop((seat.name, given.key))
-            self._expect_no_more(seat, [given.key])
+            self._awaited.remove(seat, given)
         seat.answered += 1
         seat.seconds.append(reply.seconds)
         if isinstance(reply.body, Fault):
@@ -357,19 +344,13 @@ class Hall:
                 self._refuse(seat, keys, why)
                 return
             seat.spool.claim(body.digest)
-            self._expect_no_more(seat, keys)
+            seat.expect_no_more(keys)
             seat.incoming.append(Offer(keys, body, seconds))
         here = seat.spool.arrived(body)
         if here == body.size:
             self._complete(seat, body)
         elif here or body.size > CHUNK_BYTES:  # a smaller one comes without being asked for
             seat.say("have", run=self.run, digest=body.digest, offset=here)
-
-    def _expect_no_more(self, seat: Seat, keys: Collection[str]) -> None:
-        """Let go of what has come of the answers to these: another has been offered, or nobody waits any more."""
-        for offer in [offer for offer in seat.incoming if set(offer.keys) & set(keys)]:
-            seat.incoming.remove(offer)
-            seat.spool.drop(offer.body.digest)
 
     def _chunk(self, seat: Seat, chunk: Chunk) -> None:
         known = next((offer.body for offer in seat.incoming if offer.body.digest == chunk.digest), None)

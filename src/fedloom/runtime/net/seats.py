@@ -1,7 +1,7 @@
 """The coordinator's view of one party: who it is, whether it is there, what it was asked, and what it has said."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import getLogger
@@ -119,6 +119,12 @@ class Seat:
             given.attempt += 1
             self.say("task", run=run, key=given.key, attempt=given.attempt, together=together, **given.message)
         return self.channel is not None
+
+    def expect_no_more(self, keys: Collection[str]) -> None:
+        """Let go of what has come of the answers to these: another has been offered, or nobody waits any more."""
+        for offer in [offer for offer in self.incoming if set(offer.keys) & set(keys)]:
+            self.incoming.remove(offer)
+            self.spool.drop(offer.body.digest)
 
     def replace(self, process: str) -> None:
         """Tell another process of the same party that this one takes its place; it must not call again."""
