@@ -162,10 +162,10 @@ def _newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _signed(folder: Path) -> int:
-    """Return how many entries are signed by now; 0 where that cannot be said."""
-    note = _newest(folder)
-    return 0 if note is None else note.size
+def _grown(reading: Reading) -> int:
+    """Return how many entries are signed by now, if the record has grown since it was read; 0 if it has not."""
+    note, before = _newest(reading.folder), max([reading.tree.size, *(each.size for each in reading.notes)])
+    return note.size if note is not None and note.size > before else 0
 
 
 def _checkpoint(reading: Reading) -> str:
@@ -183,11 +183,11 @@ def _checkpoint(reading: Reading) -> str:
 
 
 def _history(reading: Reading) -> str:
-    size, last = 0, reading.notes[0].size
-    lines, grown = lines_of(reading.folder / HISTORY), _signed(reading.folder) > last
+    size, last, lines = 0, reading.notes[0].size, lines_of(reading.folder / HISTORY)
+    grown = _grown(reading)
     for line in lines:
         note = Checkpoint.of(line["note"])
-        if note.size > last and grown:
+        if last < note.size <= grown:
             break  # signed since this was begun: the run goes on
         if note.size < size:
             raise RecordError(f"a checkpoint of {note.size} was signed after one of {size}: the record has shrunk.")
@@ -323,7 +323,7 @@ def _seeing(path: Path) -> Callable[[Reading], str]:
         if not Checkpoint.of(seen["note"]).signed_by(reading.log):
             raise RecordError(f"what this site was shown is not signed by {reading.log.name}: ask whose record it is.")
         for size, root in _views(seen):
-            if reading.tree.size < size <= _signed(reading.folder):
+            if reading.tree.size < size <= _grown(reading):
                 continue  # a run that goes on
             if size > reading.tree.size:
                 raise RecordError(f"this site has seen {size} entries, and {reading.tree.size} are here.")
