@@ -200,7 +200,9 @@ def test_resume_refuses_what_has_ended(tmp_path):
     resume(app(), tmp_path / end["run"], ended=True).close()
 
 
-def test_a_run_that_failed_can_go_on(tmp_path):
+@pytest.mark.parametrize(("patient", "status"), [(False, "failed"), (True, "stopped")])
+def test_a_run_that_failed_or_stopped_can_go_on(tmp_path, patient, status):
+    """A lost quorum fails a run, unless those who are missing may come back: then the record is left open too."""
     broken = []
 
     def train(params, data, config):
@@ -211,13 +213,14 @@ def test_a_run_that_failed_can_go_on(tmp_path):
     strategy = replace(fedloom.fedavg(), local=fedloom.Custom(function=train))
     whole = trained(tmp_path / "whole", strategy=strategy, rounds=3)
     recording = begin(app(strategy=strategy, rounds=3), tmp_path / "runs")
+    recording.patient = lambda: patient
     rounds = recording.rounds()
     next(rounds)
     broken.append(True)
     with closing(recording), pytest.raises(QuorumLost, match=r"client-000.*disk full"):
         next(rounds)
     (row,) = listed(tmp_path / "runs")
-    assert row.status == "failed"
+    assert row.status == recording.state.status == status
     assert "disk full" in row.reason
     broken.clear()
     assert ended(resume(app(strategy=strategy, rounds=3), recording.folder))["sha256"] == whole["sha256"]
@@ -235,7 +238,9 @@ def test_a_disk_that_is_full_stops_a_run_which_goes_on_to_the_same_bits(tmp_path
         rounds = recording.rounds()
         next(rounds)
         there.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match=r"stopped after round 2, since .*No space left on device.*; mend that"):
+        with pytest.raises(
+            StorageError, match=r"stopped after round 2, since .*No space left on device.*; nothing is lost"
+        ):
             next(rounds)
     assert ended(resume(app(rounds=3), recording.folder))["sha256"] == whole["sha256"]
 

@@ -1,7 +1,7 @@
 """A recorded run: the rounds of an app, journaled as they close, with the model written at the end."""
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .core.errors import ConfigError, FedloomError, StorageError
+from .core.errors import ConfigError, FedloomError, QuorumLost, StorageError
 from .core.layout import MODEL, Vector
 from .core.state import State
 from .core.tree import Tree
@@ -39,6 +39,7 @@ class Recording:
         summary: the run's last event, once it has ended.
         record: the signed record; None where nothing is recorded.
         waits: may a state wait to be saved for `catch_up`, or else for the end of the next round?
+        patient: may a lost quorum be made good later? Then it stops the run, where it would fail it.
     """
 
     simulation: Training
@@ -50,6 +51,7 @@ class Recording:
     held: ExitStack = field(default_factory=ExitStack)
     record: "Recorder | None" = None
     waits: bool = False
+    patient: Callable[[], bool] = lambda: False
     _events: list[dict[str, Any]] = field(default_factory=list)
     _moved: dict[str, Tree] = field(default_factory=dict)
     _saved_at: float = 0.0
@@ -74,15 +76,9 @@ class Recording:
                 if state.status == "running":
                     yield state
             self._end(self.state)
-        except StorageError as error:  # of this machine, and not of the run: it can go on
-            reason = (
-                f"after round {self.state.round}, since {str(error).rstrip('.')}; mend that, and go on with the run"
-            )
-            self.state = self.state.but(status="stopped", reason=reason)
-            with suppress(StorageError):
-                self._end(self.state)
-            raise StorageError(f"stopped {reason}: nothing is lost.") from error
         except Exception as error:
+            if isinstance(error, StorageError) or (isinstance(error, QuorumLost) and self.patient()):
+                raise self._stopped(error) from error
             kind = "" if isinstance(error, FedloomError) else f"{type(error).__name__}: "
             self._end(self.state.but(status="failed", reason=f"{kind}{error}"))
             raise
@@ -93,6 +89,15 @@ class Recording:
                 self._end(self.state)
             raise
         yield self.state
+
+    def _stopped(self, error: FedloomError) -> FedloomError:
+        """Stop for what is no matter of the run, such as this machine's disk or absent sites: it can go on later."""
+        why = str(error).rstrip(".")
+        reason = f"after round {self.state.round}, since {why}; nothing is lost, and once that is mended it can go on"
+        self.state = self.state.but(status="stopped", reason=reason)
+        with suppress(StorageError):
+            self._end(self.state)
+        return type(error)(f"stopped {reason}.")
 
     def _recorded(self, state: State) -> None:
         """Take a round down in the record; between institutions it is on the disk before a site sees the model."""

@@ -124,8 +124,10 @@ class Coordinator:
         if not summary:
             self.record = self._recorded(training, saved)
         made = Recording(training, saved, self.folder, self.book, 0.0, summary, held=self.held, record=self.record)
-        assert self.kept is not None, "training has its federation"
-        made.waits, self.kept.idle = not self.loaded.app.strategy.gather.hides, made.catch_up
+        kept = self.kept
+        assert kept is not None, "training has its federation"
+        made.waits, kept.idle = not self.loaded.app.strategy.gather.hides, made.catch_up
+        made.patient = lambda: not kept.summed(made.state.dispatched)
         return made
 
     def _recorded(self, training: Training, saved: State) -> Recorder:
@@ -143,8 +145,9 @@ class Coordinator:
         return record
 
     def close(self, state: State) -> None:
-        """Tell the sites how it ended, if it did; one that was only stopped is taken up again."""
+        """Tell the sites how it ended, or that it has only stopped: then they call until it is taken up again."""
         if state.status in ("running", "stopped"):
+            self.hall.pause(state.reason)
             self.door.shut()
         else:
             self.door.close(state.status, state.reason, min(FAREWELL_S, self.serving.leases.away_s))

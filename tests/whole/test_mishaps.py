@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from fedloom.status import standing
 from wired import COORDINATOR, Federated, clients, simulated, slow
 
 pytestmark = pytest.mark.slow
@@ -47,3 +48,27 @@ def test_a_second_coordinator_of_one_folder_is_refused_in_a_sentence(tmp_path):
         assert f"another coordinator serves from {there.home}; stop it" in last(there, COORDINATOR)["said"]
         there.processes[COORDINATOR] = process
         assert there.start(*clients(2)).ended()["status"] == "completed"
+
+
+def test_a_site_that_is_away_for_too_long_stops_a_run_which_goes_on_when_it_is_back(tmp_path):
+    """All sites have to answer here. The others' answers are kept, and they call until the coordinator is back."""
+    lost, *others = names = clients(3)
+    app = slow(tmp_path, sites=3, rounds=12, seconds=0.1)
+    with Federated(tmp_path, app, names, ("--away", "1")) as there:
+        there.start().until(lambda: there.rounds() > 2)
+        process = there.processes.pop(lost)
+        process.kill()
+        process.wait()
+        there.until(lambda: there.processes[COORDINATOR].poll() is not None)
+        assert there.processes.pop(COORDINATOR).returncode == 1
+        assert f"{lost} (wait): LeaseExpired" in there.said(COORDINATOR)
+        row, seen = there.row(), standing(there.home)
+        assert (row.status, seen.status, seen.ended) == ("stopped", "stopped", False)
+        assert f"after round {seen.closed}, since round {seen.closed + 1}: 2 of 3 clients counted" in seen.reason
+        for name in others:
+            there.until_said(name, "calling until the coordinator is back")
+        there.options = ()
+        end = there.start(COORDINATOR, lost).ended()
+    assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 12, simulated(app, tmp_path)["sha256"])
+    assert len(there.consistent()) == 36
+    assert [there.said(name).count('"key": "train/') for name in others] == [12, 12]

@@ -149,6 +149,16 @@ def test_when_the_run_has_ended_nothing_more_is_begun(tmp_path):
     assert called.site.ended.status == "completed"
 
 
+def test_a_coordinator_that_stops_says_why_and_the_run_has_not_ended(tmp_path):
+    called, told = Called(tmp_path), []
+    called.site.told = lambda event, **values: told.append((event, values.get("said")))
+    called.hear({"kind": "pause", "run": "run", "reason": "after round 3"})
+    assert told == [("paused", "after round 3; calling until the coordinator is back")]
+    assert called.site.ended is None
+    called.task("train/1")
+    assert called.works.asked == ["train/1"]
+
+
 def test_a_body_that_another_task_needs_is_awaited_all_the_same(tmp_path):
     called = Called(tmp_path)
     body, content = large(tmp_path)

@@ -32,7 +32,7 @@ ROLES = ("site", "relay")
 STRANGER = "a stranger"
 # Called and said nothing: a probe, not worth a warning. Python 3.11.2 raises the first of these, later ones the second.
 SILENT = (ssl.SSLZeroReturnError, ssl.SSLEOFError, ConnectionResetError, TimeoutError)
-PROTOCOL = 5
+PROTOCOL = 6
 MOST_UNSAID = 64
 WRITER = "to "
 DENIED_S = 1.0  # so soon the denied are heard no more

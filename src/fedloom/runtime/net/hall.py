@@ -170,6 +170,11 @@ class Hall:
         with self.changed:
             self._asked |= parties
 
+    def pause(self, reason: str) -> None:
+        """Tell everybody why the coordinator leaves, and that it has not ended: they are to call again."""
+        for seat in list(self.seats.values()):
+            seat.say("pause", run=self.run, reason=reason)
+
     def emptied(self, patience_s: float) -> bool:
         """Wait until everybody has left, so long for each at most; who is away has been waited for since it is."""
         began = self.now()

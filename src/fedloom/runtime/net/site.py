@@ -219,6 +219,8 @@ class Site:
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self._cancel([message["key"] for message in (*self._begun, *self._asked.values())])
                 self.todo.put(lambda: self._end(ended))  # after all that was said before
+            case "pause":
+                self.told("paused", said=f"{field_of(said, 'reason', str)}; calling until the coordinator is back")
             case "replaced":
                 raise WireError(
                     f"another process has joined as {self.name!r}, from another folder or machine, so this one ends: "
