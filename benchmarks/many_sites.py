@@ -37,8 +37,8 @@ from fedloom.runtime.enrolment import finish_enrolment, prepare_enrolment
 from fedloom.runtime.identity import verify
 from fedloom.runtime.keys import PKI, ROOT, write_private
 from fedloom.runtime.net.codec import reply_tree
-from fedloom.runtime.net.door import PROTOCOL
 from fedloom.runtime.net.line import Line, LineLost
+from fedloom.runtime.net.reception import PROTOCOL
 from fedloom.runtime.net.talk import Channel, Chunk
 from fedloom.runtime.provisioning import provision
 from fedloom.store.files import dump

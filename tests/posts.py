@@ -15,6 +15,7 @@ from fedloom.runtime.net.codec import reply_tree
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
 from fedloom.runtime.net.leases import Leases
+from fedloom.runtime.net.seats import Words
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import Chunk
 from fedloom.store.dispatches import Dispatches
@@ -66,6 +67,17 @@ class Post:
     def send_chunk(self, digest, offset, data):
         self.given.append((digest, offset, bytes(data)))
 
+    def write(self, jobs):
+        """Do what a connection's writer has to do."""
+        while not jobs.empty():
+            match jobs.get():
+                case Words(message=message):
+                    self.send_all([message])
+                case None:
+                    pass
+                case stream:
+                    stream(self)
+
 
 @dataclass
 class Office:
@@ -110,10 +122,7 @@ class Office:
     def said(self, name):
         """Return what a party was told since the last look."""
         seat, post = self.hall.seats[name], self.posts[name]
-        while not seat.jobs.empty():
-            job = seat.jobs.get()
-            if job is not None:
-                job(post)
+        post.write(seat.jobs)
         found, post.said = post.said, []
         return found
 

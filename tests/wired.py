@@ -31,6 +31,7 @@ from fedloom.runtime.net.desk import Desk
 from fedloom.runtime.net.door import Door
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
+from fedloom.runtime.net.reception import Reception
 from fedloom.runtime.net.site import Site
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.provisioning import Settings, provision
@@ -357,18 +358,16 @@ def networked(there):
         engine = opened_engine(f"sqlite:///{folder / 'log.db'}")
         held.callback(engine.dispose)
         log, own = Dispatches(engine), Credentials(trusted.home)
-        door = Door(
+        reception = Reception(
             hall,
-            own.server_context(),
-            own.sign,
             trusted.denied,
             lambda peer, who: None,
-            None,
             trusted.renew,
             log.verdicts,
             lambda who: Spool(folder / "in" / who, 1 << 20, claimed=True),
             "digest",
         )
+        door = Door(reception, own.server_context(), own.sign, None)
         port = door.open(HOST, 0)
         directory = {name: one.peer.key for name, one in credentials.items()}
         for name, party in there.parties.items() if there.strategy.gather.hides else ():

@@ -134,7 +134,7 @@ class Passing:
         joined = self.log.joined()
         for seat in {one.seat for one in joined}:
             members = tuple(one.member for one in joined if one.seat == seat)
-            self.hall.take_seat(seat, members, lambda seat=seat: self.door.spool(seat))  # type: ignore[misc]
+            self.hall.take_seat(seat, members, lambda seat=seat: self.door.reception.spool(seat))  # type: ignore[misc]
         if not joined:
             joined = self._awaited(told)
             self.log.join(joined) if joined else None

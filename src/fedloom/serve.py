@@ -196,7 +196,7 @@ class Coordinator:
         joined = self.log.joined(state.round)
         for seat in {one.seat for one in joined}:
             members = tuple(one.member for one in joined if one.seat == seat)
-            self.hall.take_seat(seat, members, lambda seat=seat: self.door.spool(seat))  # type: ignore[misc]
+            self.hall.take_seat(seat, members, lambda seat=seat: self.door.reception.spool(seat))  # type: ignore[misc]
         found = dict(self.book.row().preparation)
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]

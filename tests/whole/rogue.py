@@ -14,8 +14,8 @@ from fedloom.runtime.channel import peer_at, trusting
 from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.identity import verify
 from fedloom.runtime.keys import PKI, ROOT
-from fedloom.runtime.net.door import PROTOCOL
 from fedloom.runtime.net.line import CHUNK_BYTES, CONTROL, Line
+from fedloom.runtime.net.reception import PROTOCOL
 from fedloom.runtime.net.talk import Channel
 from fedloom.store.files import dump
 from wired import HOST

@@ -19,8 +19,8 @@ from fedloom.runtime.authority import Authority
 from fedloom.runtime.channel import trusting
 from fedloom.runtime.enrolment import prepare_enrolment
 from fedloom.runtime.keys import PKI, ROOT
-from fedloom.runtime.net.door import PROTOCOL
 from fedloom.runtime.net.line import CHUNK, CONTROL, ENROL, Line, LineLost
+from fedloom.runtime.net.reception import PROTOCOL
 from fedloom.store.files import dump
 from wired import COORDINATOR, HOST, Federated, authority, clients, enrolled, simulated, slow
 

@@ -9,6 +9,7 @@ from fedloom.core.task import Member
 from fedloom.runtime.net.audience import Audience
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
+from posts import Post
 
 
 class Grows:
@@ -38,11 +39,9 @@ def audience():
 
 def said(seat):
     """Return what each message that waits goes on from, and where it leads."""
-    told = []
-    channel = SimpleNamespace(send_all=told.extend)
-    while not seat.jobs.empty():
-        seat.jobs.get()(channel)
-    return [(each["since"], int(each["note"].split("\n")[1])) for each in told]
+    post = Post()
+    post.write(seat.jobs)
+    return [(each["since"], int(each["note"].split("\n")[1])) for each in post.said]
 
 
 def introduce(audience, size):

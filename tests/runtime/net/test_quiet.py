@@ -13,6 +13,7 @@ from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.net.door import Door
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.line import CONTROL, Line
+from fedloom.runtime.net.reception import Reception
 from fedloom.runtime.provisioning import provision
 
 
@@ -26,18 +27,8 @@ def told(tmp_path, caplog):
     def nobody(*_):
         raise AssertionError("nobody comes so far")
 
-    door = Door(
-        hall,
-        credentials.server_context(),
-        credentials.sign,
-        nobody,
-        nobody,
-        nobody,
-        nobody,
-        nobody,
-        nobody,
-        "digest",
-    )
+    reception = Reception(hall, nobody, nobody, nobody, nobody, nobody, "digest")
+    door = Door(reception, credentials.server_context(), credentials.sign, nobody)
     caplog.set_level(logging.DEBUG, "fedloom")
     address = ("127.0.0.1", door.open("127.0.0.1", 0))
 

@@ -73,10 +73,7 @@ class Called:
         self.site._hear(said)
         while not self.site.todo.empty():
             self.site.todo.get()()
-        while not self.site._jobs.empty():
-            job = self.site._jobs.get()
-            if job is not None:
-                job(self.post)
+        self.post.write(self.site._jobs)
         said, self.post.said = self.post.said, []
         return said
 
@@ -138,7 +135,7 @@ def test_what_the_worker_has_not_begun_when_nobody_waits_for_it_any_more_is_left
     assert called.works.asked == (["train/2"] if independent else ["train/1", "train/2"])
     called.task("train/1")  # it is wanted again
     assert called.works.asked[-1] == "train/1"
-    assert called.site._begun == []
+    assert called.site._inbox.begun == []
 
 
 def test_when_the_run_has_ended_nothing_more_is_begun(tmp_path):
@@ -248,7 +245,7 @@ def test_a_full_disk_at_a_witness_is_no_distrust(tmp_path, error, said):
 def test_what_has_arrived_is_forgotten_behind_what_is_done_next(tmp_path):
     called = Called(tmp_path)
     body = called.works.outgoing.put({"a": 1})
-    called.site.offer(["measure/1"], body, 0.1)
+    called.site._offers.offer(["measure/1"], body, 0.1)
     called.hear({"kind": "receipt", "run": "run", "keys": ["measure/1"]})
     called.site.todo.put(lambda: None)
     assert called.works.outgoing.has(body)

@@ -11,6 +11,7 @@ from ..credentials import Credentials
 from ..identity import Peer
 from .door import Door
 from .hall import Hall
+from .reception import Reception
 from .spool import Spool
 
 
@@ -40,16 +41,5 @@ def entrance(
             authority.renew_own()
             credentials.reload(context)
 
-    return Door(
-        hall,
-        credentials.server_context(),
-        credentials.sign,
-        authority.denied,
-        seatable,
-        authority.enrol,
-        authority.renew,
-        log.verdicts,
-        spool,
-        digest,
-        renewal=renewed,
-    )
+    reception = Reception(hall, authority.denied, seatable, authority.renew, log.verdicts, spool=spool, digest=digest)
+    return Door(reception, credentials.server_context(), credentials.sign, authority.enrol, renewed)

@@ -30,12 +30,11 @@ from ...core.task import (
     Train,
     Trained,
 )
-from .answers import answered
+from .arrivals import Arrivals
 from .awaited import Awaited
 from .leases import Leases
-from .line import CHUNK_BYTES
 from .outbox import Outbox, bodies_in
-from .seats import Given, Offer, Seat
+from .seats import Given, Seat
 from .spool import Body, Spool
 from .talk import Chunk, Message, field_of
 
@@ -78,9 +77,12 @@ class Hall:
     _ready: dict[int, deque[Reply]] = field(default_factory=dict)
     _awaited: Awaited = field(default_factory=Awaited)
     _asked: dict[int, str] = field(default_factory=dict)  # open dispatches, and the member that was asked
-    _from: dict[int, tuple[Body, float]] = field(default_factory=dict)  # of updates, by dispatch number
     _ids: Iterator[int] = field(default_factory=count)
     _outbox: Outbox = field(default_factory=Outbox)
+    _arrivals: Arrivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._arrivals = Arrivals(self.run, self.layouts, self.changed, self._answer)
 
     # -- what a schedule calls: the protocol Federation
 
@@ -196,7 +198,7 @@ class Hall:
 
     def source(self, reply: Reply) -> tuple[Body, float]:
         """Return the body and the seconds of an update that was received."""
-        return self._from.pop(reply.numbers[0])
+        return self._arrivals.source(reply)
 
     # -- what a connection calls
 
@@ -216,7 +218,7 @@ class Hall:
         """Act on what a party says; raises `WireError` for what must be refused."""
         seat.seen = self.now()
         if isinstance(said, Chunk):
-            self._chunk(seat, said)
+            self._arrivals.chunk(seat, said)
             return
         if said["kind"] != "beat" and field_of(said, "run", str) != self.run:
             raise WireError(f"a message is about the run {str(said['run'])[:80]!r}, and this is {self.run!r}.")
@@ -226,7 +228,7 @@ class Hall:
             case "get":
                 self._serve(seat, field_of(said, "digest", str), field_of(said, "offset", int))
             case "offer":
-                self._offered(seat, said)
+                self._arrivals.offered(seat, said)
             case "again":
                 self._again(seat)
             case "witness" | "cosign" | "distrust":
@@ -286,12 +288,8 @@ class Hall:
             yield *self.leases.lapse(given, seat.away), seat, given
 
     def _give_up(self, seat: Seat, given: Given, why: str) -> None:
-        self._fail(seat, given, "wait", "LeaseExpired", why)
+        self._answer(seat, [given], given.failed("wait", "LeaseExpired", why))
         seat.say("cancel", run=self.run, keys=[given.key])
-
-    def _fail(self, seat: Seat, given: Given, phase: str, error: str, why: str) -> None:
-        fault = Fault(given.task.party, phase, error, why)
-        self._answer(seat, [given], Reply((given.task.number,), (given.task.party,), fault))
 
     def _answer(self, seat: Seat, givens: Sequence[Given], reply: Reply) -> None:
         for given in givens:
@@ -327,67 +325,3 @@ class Hall:
         if not offset >= 0:
             raise WireError(f"a body begins at byte 0, got {offset}.")
         seat.jobs.put(self._outbox.stream(digest, offset))
-
-    def _offered(self, seat: Seat, said: Message) -> None:
-        """Take an offer of a reply in: to one task, or, from a relay, to several that it has added up."""
-        keys, seconds = tuple(field_of(said, "keys", list)), field_of(said, "seconds", float)
-        if any(type(key) is not str for key in keys) or len(set(keys)) < len(keys):
-            raise WireError("an offer names the tasks that it answers, each of them once.")
-        body = Body(field_of(said, "digest", str), field_of(said, "size", int))
-        seat.spool.path(body.digest)  # is it a digest?
-        if body.size < 1:
-            raise WireError(f"a body has at least one byte, got {body.size}.")
-        with self.changed:
-            if not keys or any(key not in seat.given for key in keys):
-                seat.say("receipt", later=True, run=self.run, keys=keys)  # answered already, or not wanted any more
-                return
-            together = {(seat.given[key].ask, seat.given[key].task.merge) for key in keys}
-            if len(keys) > 1 and (len(together) > 1 or not all(merge for _, merge in together)):
-                raise WireError("one reply answers several tasks only where they were asked together, to be merged.")
-            if body.size > seat.spool.most:
-                why = f"a reply of {body.size:,} bytes is larger than the {seat.spool.most:,} that are taken in"
-                self._refuse(seat, keys, why)
-                return
-            seat.spool.claim(body.digest)
-            seat.expect_no_more(keys)
-            seat.incoming.append(Offer(keys, body, seconds))
-        here = seat.spool.arrived(body)
-        if here == body.size:
-            self._complete(seat, body)
-        elif here or body.size > CHUNK_BYTES:  # a smaller one comes without being asked for
-            seat.say("have", run=self.run, digest=body.digest, offset=here)
-
-    def _chunk(self, seat: Seat, chunk: Chunk) -> None:
-        known = next((offer.body for offer in seat.incoming if offer.body.digest == chunk.digest), None)
-        if known is not None and seat.spool.take(known, chunk.offset, chunk.data):
-            self._complete(seat, known)
-
-    def _complete(self, seat: Seat, body: Body) -> None:
-        """Take in whatever was offered with this body: a relay's members may have answered the same."""
-        with self.changed:
-            offers = [offer for offer in seat.incoming if offer.body == body]
-            seat.incoming = [offer for offer in seat.incoming if offer.body != body]
-        for offer in offers:
-            if not self._accept(seat, offer):  # arrays in it live on without the name of their file
-                seat.spool.drop(body.digest)
-            seat.say("receipt", later=True, run=self.run, keys=offer.keys)
-
-    def _accept(self, seat: Seat, offer: Offer) -> bool:
-        """Let a reply be received, if it is still wanted; return whether its body is needed further on."""
-        with self.changed:
-            givens = [seat.given[key] for key in offer.keys if key in seat.given]
-        if len(givens) < len(offer.keys):
-            return False
-        reply = answered(seat.spool, self.layouts, [given.task for given in givens], offer.body, offer.seconds)
-        with self.changed:
-            if any(key not in seat.given for key in offer.keys):
-                return False
-            if isinstance(reply.body, Trained):
-                self._from[reply.numbers[0]] = (offer.body, offer.seconds)
-            self._answer(seat, givens, reply)
-        return isinstance(reply.body, Trained)
-
-    def _refuse(self, seat: Seat, keys: Sequence[str], why: str) -> None:
-        for key in keys:
-            self._fail(seat, seat.given[key], "admit", "WireError", why)
-        seat.say("receipt", later=True, run=self.run, keys=keys)

@@ -11,7 +11,7 @@ from ...core.task import Task, TaskBody
 from ...core.tree import split
 from .codec import task_tree
 from .line import CHUNK_BYTES
-from .seats import Given, Job, Seat
+from .seats import Given, Seat, Stream
 from .shelf import Shelf
 from .spool import Body
 from .talk import Channel
@@ -48,7 +48,7 @@ class Outbox:
                 seat.pushed.add(body.digest)
                 seat.jobs.put(self.stream(body.digest, 0))
 
-    def stream(self, digest: str, offset: int) -> Job:
+    def stream(self, digest: str, offset: int) -> Stream:
         """Return what sends a body from an offset on."""
 
         def stream(channel: Channel) -> None:

@@ -11,13 +11,12 @@ from threading import Thread
 from typing import Any
 
 from ...core.errors import FedloomError
-from ...core.task import Fault, Member, Ready, Task
+from ...core.task import Fault, Member, Ready, Reply, Task
 from .line import LineLost
 from .spool import Body, Spool
 from .talk import MOST_TOGETHER, Channel, Message
 
 log = getLogger(__name__)
-Job = Callable[[Channel], None]
 REPLACED_S = 2.0
 LATER_S = 0.05  # so long what can wait does, to be said together with what comes next
 
@@ -34,9 +33,9 @@ class Words:
     message: Message
     later: bool = False
 
-    def __call__(self, channel: Channel) -> None:
-        """Say it alone."""
-        channel.send_all([self.message])
+
+Stream = Callable[[Channel], None]  # sends a body
+Job = Words | Stream  # what a connection's writer does, one after another
 
 
 @dataclass(eq=False)
@@ -49,6 +48,10 @@ class Given:
     message: dict[str, Any]
     since: float
     attempt: int = 0
+
+    def failed(self, phase: str, error: str, why: str) -> Reply:
+        """Return the reply that says why there will be none."""
+        return Reply((self.task.number,), (self.task.party,), Fault(self.task.party, phase, error, why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +171,18 @@ def _told_replaced(channel: Channel) -> None:
 def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
     """Live as a connection's writer: do what is to be done, one thing after another, and give a sign in between."""
     try:
-        for words, job in _gathered(jobs, beat_s):
+        for words, stream in _gathered(jobs, beat_s):
             if words:
                 channel.send_all(words)
-            if job is not None:
-                job(channel)
+            if stream is not None:
+                stream(channel)
     except (FedloomError, OSError) as error:
         if not isinstance(error, LineLost):
             log.warning("not said", extra={"error": type(error).__name__, "said": str(error)})
         channel.line.close()  # the reader finds out, and tells
 
 
-def _gathered(jobs: "Queue[Job | None]", beat_s: float) -> Iterator[tuple[list[Message], Job | None]]:
+def _gathered(jobs: "Queue[Job | None]", beat_s: float) -> Iterator[tuple[list[Message], Stream | None]]:
     """Yield what is to be said together, and what is to be done behind it, until there is a None."""
     words: list[Message] = []
     while True:

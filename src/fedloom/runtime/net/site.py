@@ -5,7 +5,6 @@ One thread reads, one writes, one works.
 
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from logging import getLogger
 from math import inf
 from queue import Queue
 from secrets import SystemRandom, token_hex
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -21,12 +20,12 @@ from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
 from ..identity import Peer, verify
 from .codec import TASKS, reply_tree
-from .desk import Works, bodies_of
-from .door import PROTOCOL
-from .line import CHUNK, CHUNK_BYTES, CONTROL, NONCE, Line, LineLost
-from .outbox import pushed
-from .seats import Job, Words, writing
-from .spool import Body
+from .desk import Works
+from .inbox import Inbox
+from .line import CHUNK, CONTROL, NONCE, Line, LineLost
+from .offers import Offers
+from .reception import PROTOCOL
+from .seats import Job, Stream, Words, writing
 from .talk import Channel, Chunk, Message, field_of, numbers_of
 from .telling import Told, tellable, why
 
@@ -89,14 +88,12 @@ class Site:
     desk: Works = None  # type: ignore[assignment]  # from the first welcome on
     peer: Peer = None  # type: ignore[assignment]  # from the first handshake on
     _jobs: "Queue[Job | None]" = field(default_factory=Queue)
-    _missing: dict[str, Body] = field(default_factory=dict)
-    _pushed: set[str] = field(default_factory=set)  # bodies that come, or came, unasked on this connection
-    _asked: dict[str, Message] = field(default_factory=dict)
-    _begun: list[Message] = field(default_factory=list)  # those that the worker has, or will have
-    _unwanted: set[str] = field(default_factory=set)  # keys of those that nobody waits for any more
-    _offered: dict[str, Body] = field(default_factory=dict)
-    _arrived: "deque[str]" = field(default_factory=deque)  # bodies that were offered and are there
-    _lock: Lock = field(default_factory=Lock)
+    _inbox: Inbox = field(init=False)
+    _offers: Offers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._inbox = Inbox(lambda: self.desk.incoming, self._say, self._start)
+        self._offers = Offers(lambda: self.desk.outgoing, self._say, self._send)
 
     def live(self) -> Ended:
         """Call, work and call again until the run has ended; raises `WireError` when it is refused for good."""
@@ -160,9 +157,7 @@ class Site:
         if self.desk.witness is not None:
             self.desk.witness.meet(self.peer)
         self._reached, self._renewing = monotonic(), -inf
-        self._missing.clear()
-        self._pushed.clear()
-        self._asked.clear()
+        self._inbox.begin_anew()
         self._jobs = Queue()
         writer = Thread(target=writing, args=(channel, self._jobs, beat_s), name="to coordinator", daemon=True)
         writer.start()
@@ -192,22 +187,23 @@ class Site:
 
     def _hear(self, said: Message | Chunk) -> None:
         if isinstance(said, Chunk):
-            self._chunk(said)
+            self._inbox.chunk(said)
             return
         if said["kind"] not in ("beat", "certificate", "replaced") and field_of(said, "run", str) != self.run:
             raise WireError(f"the coordinator speaks of another run, {str(said['run'])[:80]!r}.")
         match said["kind"]:
             case "task":
-                self._task(said)
+                self.told("task", key=field_of(said, "key", str), attempt=field_of(said, "attempt", int))
+                self._inbox.task(said)
             case "cancel":
                 self._cancel([str(key) for key in field_of(said, "keys", list)])
             case "settle":
                 counted, void = (set(numbers_of(said, name)) for name in ("counted", "void"))
                 self.todo.put(lambda: self.desk.settle(counted, void))
             case "have":
-                self._upload(field_of(said, "digest", str), field_of(said, "offset", int))
+                self._offers.upload(field_of(said, "digest", str), field_of(said, "offset", int))
             case "receipt":
-                self._received([str(key) for key in field_of(said, "keys", list)])
+                self._offers.receipt([str(key) for key in field_of(said, "keys", list)])
             case "watch":
                 self.todo.put(self._introduce)
             case "record":
@@ -217,7 +213,7 @@ class Site:
                 self._renewing = -inf
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
-                self._cancel([message["key"] for message in (*self._begun, *self._asked.values())])
+                self._cancel(self._inbox.keys)
                 self.todo.put(lambda: self._end(ended))  # after all that was said before
             case "pause":
                 self.told("paused", said=f"{field_of(said, 'reason', str)}; calling until the coordinator is back")
@@ -253,55 +249,20 @@ class Site:
             self._say("distrust", reason=str(error))
             raise
 
-    def _task(self, message: Message) -> None:
-        key = field_of(message, "key", str)
-        self._unwanted.discard(key)
-        self._asked[key] = message
-        self.told("task", key=key, attempt=field_of(message, "attempt", int))
-        with self._lock:  # nothing is tidied away between looking and asking
-            for body in bodies_of(message).values():
-                comes = pushed(body) and body.digest not in self._pushed
-                self._pushed.update([body.digest] if comes else [])
-                if not self.desk.incoming.has(body) and body.digest not in self._missing:
-                    at = self.desk.incoming.arrived(body)
-                    self._missing[body.digest] = body
-                    if not comes:
-                        self._say("get", digest=body.digest, offset=at)
-        self._start_what_is_here()
-
-    def _cancel(self, keys: list[str]) -> None:
-        """Wait no more for these; a body that nobody else needs is asked for anew if it is named again.
-
-        What the worker is at is finished, since nothing can stop a training function; what it has not begun is not.
-        """
-        with self._lock:
-            self._unwanted |= {message["key"] for message in self._begun} & set(keys)
-            for key in keys:
-                self._asked.pop(key, None)
-            needed = {body.digest for message in self._asked.values() for body in bodies_of(message).values()}
-            self._missing = {digest: body for digest, body in self._missing.items() if digest in needed}
+    def _cancel(self, keys: Sequence[str]) -> None:
+        """Wait no more for these. What the worker is at is finished, since nothing can stop a training function."""
+        self._inbox.cancel(keys)
         self.todo.put(lambda: self.desk.cancel(keys))
 
-    def _chunk(self, chunk: Chunk) -> None:
-        body = self._missing.get(chunk.digest)
-        if body is None or chunk.offset > self.desk.incoming.arrived(body):
-            return  # of a task that was cancelled, or the rest of a stream that was cut short
-        if self.desk.incoming.take(body, chunk.offset, chunk.data):
-            del self._missing[chunk.digest]
-            self._start_what_is_here()
-
-    def _start_what_is_here(self) -> None:
-        for key, message in list(self._asked.items()):
-            if not any(digest in self._missing for digest, _ in message["arrays"].values()):
-                with self._lock:
-                    self._begun.append(self._asked.pop(key))
-                self.todo.put(lambda message=message, key=key: self._answer(key, message))  # type: ignore[misc]
+    def _start(self, key: str, message: Message) -> None:
+        self.todo.put(lambda: self._answer(key, message))
 
     def _work(self) -> None:
         try:
             for job in iter(self.todo.get, None):
                 job()
-                self._forget()
+                for digest in self._offers.forget():  # behind whatever is done: nobody is woken for it
+                    self.desk.received(digest)
         except (StorageError, OSError) as error:
             self.failed = StorageError(f"{str(error).rstrip('.')}. {ENDS}")
             self.stop()
@@ -311,8 +272,8 @@ class Site:
 
     def _answer(self, key: str, message: Message) -> None:
         try:
-            if not (key in self._unwanted and self.desk.independent):
-                self.desk.answer(key, message, self.offer)
+            if not (self._inbox.unwanted(key) and self.desk.independent):
+                self.desk.answer(key, message, self._offers.offer)
             if self.desk.refused:
                 self.told("refused", said=f"{self.desk.refused} This site stays, and takes part as soon as it may.")
         except StorageError:
@@ -320,44 +281,8 @@ class Site:
         except FedloomError as error:
             self.told("refused", said=str(error))
             fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))
-            self.offer([key], self.desk.outgoing.put(reply_tree(fault)), 0.0)
-        with self._lock:  # this one's bodies stay: they are likely to be asked about again
-            needed = {
-                body.digest for said in [*self._begun, *self._asked.values()] for body in bodies_of(said).values()
-            }
-            self._begun.remove(message)
-            self._unwanted.discard(key)
-            self.desk.incoming.keep_only(needed | set(self._missing))
-
-    def offer(self, keys: Sequence[str], body: Body, seconds: float) -> None:
-        """Offer a reply to these tasks; if the line is lost first, they are asked again."""
-        self._offered.update(dict.fromkeys(keys, body))
-        self._say("offer", keys=list(keys), digest=body.digest, size=body.size, seconds=seconds)
-        if body.size <= CHUNK_BYTES:
-            self._upload(body.digest, 0)
-
-    def _received(self, keys: Sequence[str]) -> None:
-        self._arrived.extend({self._offered.pop(key).digest for key in keys if key in self._offered})
-
-    def _forget(self) -> None:
-        """Forget what has arrived, behind whatever is done next: nobody is woken for it."""
-        while self._arrived:
-            digest = self._arrived.popleft()
-            if all(body.digest != digest for body in list(self._offered.values())):  # it may have been offered again
-                self.desk.received(digest)
-
-    def _upload(self, digest: str, offset: int) -> None:
-        if all(body.digest != digest for body in list(self._offered.values())):
-            return
-
-        def stream(channel: Channel) -> None:
-            try:
-                for at, data in self.desk.outgoing.pieces(digest, offset):
-                    channel.send_chunk(digest, at, data)
-            except FileNotFoundError:
-                return  # it was received in the meantime
-
-        self._jobs.put(stream)
+            self._offers.offer([key], self.desk.outgoing.put(reply_tree(fault)), 0.0)
+        self._inbox.done(key, message)
 
     def _renew(self) -> None:
         if monotonic() - self._renewing >= RENEW_S and (request := self.renewal()):
@@ -369,6 +294,9 @@ class Site:
         self.ended = ended
         self._say("bye", leaving=True)
         self._jobs.put(None)
+
+    def _send(self, stream: Stream) -> None:
+        self._jobs.put(stream)  # of the present connection
 
     def _say(self, kind: str, *, later: bool = False, **fields: Any) -> None:
         run = {} if kind in ("bye", "leave", "renew") else {"run": self.run}
