@@ -3,25 +3,24 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 from blake3 import blake3
 
 from .core.errors import ConfigError, FedloomError, RecordError
 from .core.words import counted
+from .reading import Reading, checkpoint, entries, entries_of, grown_to, history
 from .record import Updates
 from .recording import MODEL_FILE
 from .runtime.witness import SEEN
-from .store.chain import Chain, Entry, canonical
+from .store.chain import Entry, canonical
 from .store.checkpoint import Checkpoint, Key
-from .store.merkle import Tree, leaf_hash
 from .store.notes import FILE as NOTES
 from .store.notes import kept_in
-from .store.record import ENTRIES, FOLDER, HISTORY, KEYS, OPENINGS, keys_of, lines_of, newest
+from .store.record import ENTRIES, FOLDER, KEYS, OPENINGS, keys_of, lines_of
 
 UNPROVED = (
     "What is signed cannot be changed later without a trace, if one witness is honest and is asked: nothing here shows "
@@ -29,7 +28,6 @@ UNPROVED = (
     "were never written are not in it."
 )
 NOBODY = "nobody has co-signed it"
-LOOKS, LOOK_S = 200, 0.01  # at a record that grows
 ALONE = (
     "No other party has signed it: whoever had the key, which in a simulation is the process that trained, could have "
     "written all of it anew."
@@ -68,20 +66,6 @@ class Verified:
         return all(finding.holds for finding in self.findings)
 
 
-@dataclass(eq=False)
-class Reading:
-    """A record as it is read: entries as far as they are in their chain, and the notes."""
-
-    folder: Path
-    log: Key
-    witnesses: Mapping[str, bytes]
-    entries: list[Entry] = field(default_factory=list)
-    tree: Tree = field(default_factory=Tree)
-    notes: list[Checkpoint] = field(default_factory=list)
-    newest: Checkpoint | None = None  # of all the entries
-    cosigned: dict[str, int] = field(default_factory=dict)
-
-
 def verify(folder: Path, keys: Path | None = None, seen: Sequence[Path] = ()) -> Verified:
     """Check a run's record.
 
@@ -98,9 +82,9 @@ def verify(folder: Path, keys: Path | None = None, seen: Sequence[Path] = ()) ->
         raise ConfigError(f"there is no record in {folder}; runs of this version have one in RUN/{FOLDER}.")
     reading = Reading(place, *keys_of(keys or place / KEYS))
     checks: tuple[tuple[str, Callable[[Reading], str]], ...] = (
-        ("entries", _entries),
-        ("checkpoint", _checkpoint),
-        ("earlier checkpoints", _history),
+        ("entries", entries),
+        ("checkpoint", checkpoint),
+        ("earlier checkpoints", history),
         ("rounds", _rounds),
         ("privacy", _privacy),
         ("updates", _updates),
@@ -125,90 +109,6 @@ def _checked(what: str, check: Callable[[Reading], str], reading: Reading) -> Fi
         return Finding(what, False, str(error))
     except (LookupError, TypeError, ValueError) as error:
         return Finding(what, False, f"an entry has not the form that fedloom writes: {type(error).__name__}: {error}.")
-
-
-def _entries_of(number: int) -> str:
-    return counted(number, "entry", "entries")
-
-
-def _entries(reading: Reading) -> str:
-    chain = Chain(reading.folder / ENTRIES, "record")
-    try:
-        reading.newest = _settled(chain, reading.folder)
-    finally:  # what comes before the first that does not fit
-        reading.entries = list(chain.entries)
-        for entry in reading.entries:
-            reading.tree.add(leaf_hash(canonical(entry)))
-    return f"{_entries_of(len(reading.entries))}, each bound to all before it"
-
-
-def _settled(chain: Chain, folder: Path) -> Checkpoint | None:
-    """Read the entries and the checkpoint of them all, which a run that goes on signs a moment after it writes them.
-
-    Returns None where there is none: more were written than anybody has signed, or it cannot be read.
-    """
-    for _ in range(LOOKS):
-        note = _newest(folder)
-        chain.read()
-        if note is None or len(chain.entries) <= note.size:
-            return note
-        sleep(LOOK_S)
-    return None
-
-
-def _newest(folder: Path) -> Checkpoint | None:
-    with suppress(RecordError, LookupError, ValueError):
-        return newest(folder)
-    return None
-
-
-def _grown(reading: Reading) -> int:
-    """Return how many entries are signed by now, if the record has grown since it was read; 0 if it has not."""
-    note, before = _newest(reading.folder), max([reading.tree.size, *(each.size for each in reading.notes)])
-    return note.size if note is not None and note.size > before else 0
-
-
-def _checkpoint(reading: Reading) -> str:
-    note = reading.newest or newest(reading.folder)
-    if note is None:
-        raise RecordError("no checkpoint was signed.")
-    reading.notes.append(note)
-    _fits(reading, note)
-    left = reading.tree.size - note.size
-    if left:
-        raise RecordError(
-            f"{_entries_of(left)} behind the {note.size} that were signed: nobody has signed what was added."
-        )
-    return f"{_entries_of(note.size)}, signed by {reading.log.name}"
-
-
-def _history(reading: Reading) -> str:
-    size, last, lines = 0, reading.notes[0].size, lines_of(reading.folder / HISTORY)
-    grown = _grown(reading)
-    for line in lines:
-        note = Checkpoint.of(line["note"])
-        if last < note.size <= grown:
-            break  # signed since this was begun: the run goes on
-        if note.size < size:
-            raise RecordError(f"a checkpoint of {note.size} was signed after one of {size}: the record has shrunk.")
-        size = note.size
-        _fits(reading, note)
-        reading.notes.append(note)
-    return f"{counted(len(reading.notes) - 1, 'checkpoint')} before it, each of a beginning of these entries"
-
-
-def _fits(reading: Reading, note: Checkpoint) -> None:
-    if note.origin != reading.log.name or not note.signed_by(reading.log):
-        raise RecordError(
-            f"the checkpoint of {note.size} entries, of {note.origin}, is not signed by the key of {reading.log.name}."
-        )
-    if note.size > reading.tree.size:
-        raise RecordError(
-            f"{note.size} entries were signed, and {reading.tree.size} of them are here: the end is missing, or what "
-            f"stands before it does not fit."
-        )
-    if note.root != reading.tree.root(note.size):
-        raise RecordError(f"the first {note.size} entries are not those that were signed: one was changed or moved.")
 
 
 def _of(reading: Reading, kind: str) -> list[Entry]:
@@ -323,7 +223,7 @@ def _seeing(path: Path) -> Callable[[Reading], str]:
         if not Checkpoint.of(seen["note"]).signed_by(reading.log):
             raise RecordError(f"what this site was shown is not signed by {reading.log.name}: ask whose record it is.")
         for size, root in _views(seen):
-            if reading.tree.size < size <= _grown(reading):
+            if reading.tree.size < size <= grown_to(reading):
                 continue  # a run that goes on
             if size > reading.tree.size:
                 raise RecordError(f"this site has seen {size} entries, and {reading.tree.size} are here.")
@@ -331,7 +231,7 @@ def _seeing(path: Path) -> Callable[[Reading], str]:
                 raise RecordError(
                     f"this site was shown another record of {size} entries: a split view. Its note is in {path}."
                 )
-        return f"it has seen the first {_entries_of(seen['size'])}"
+        return f"it has seen the first {entries_of(seen['size'])}"
 
     return check
 
