@@ -35,6 +35,7 @@ SITE = {
     "failed": {"OSError": 1},
     "faults": [
         {
+            "at": "2026-03-01T11:58:00.000Z",
             "site": "client-000",
             "phase": "train",
             "error": "OSError",
@@ -53,6 +54,13 @@ AWAITED = {
     "away_since": None,
     "lease_until": "2026-03-01T12:10:00.000Z",
 }
+
+
+def shown(seen):
+    """Return how a run stands, as people see it."""
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(view(seen, NOW))
+    return console.export_text()
 
 
 def saw(folder, **changes):
@@ -145,9 +153,7 @@ def test_a_relay_says_how_it_stands_too(waiting, tmp_path, note, serving, expect
         seen = standing(tmp_path)
     assert (seen.status, seen.reason) == expected
     assert seen.figures(NOW)["above"] == note["above"]
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(view(seen, NOW))
-    text = console.export_text()
+    text = shown(seen)
     assert ("passes on run 7" if note["above"] else "has not heard of a run above") in text
     assert "coordinator wrote" not in text
 
@@ -234,7 +240,14 @@ def test_the_command_shows_it(run, tmp_path, command):
 
 
 NOBODY = "nobody has approved this app at this site."
-REFUSAL = {"site": "client-000", "phase": "policy", "error": "PolicyError", "message": NOBODY, "trace": []}
+REFUSAL = {
+    "at": "2026-03-01T11:59:00.000Z",
+    "site": "client-000",
+    "phase": "policy",
+    "error": "PolicyError",
+    "message": NOBODY,
+    "trace": [],
+}
 REFUSES = {**SITE, "refuses": {"client-000": NOBODY}, "faults": [REFUSAL, *SITE["faults"], REFUSAL]}
 WAITS = "1 of 2 sites are here: client-001; client-000 does not answer yet: nobody has approved this app at this site"
 
@@ -256,9 +269,12 @@ def test_a_refusal_is_said_once_while_the_run_goes_on(run, tmp_path, command):
     assert f"client-000 takes no part yet: {NOBODY}" in told
 
 
-def test_the_same_fault_is_shown_once(run, tmp_path, command):
-    saw(run, sites=[{**SITE, "faults": SITE["faults"] * 3}])
-    assert command("status", "--home", tmp_path).out.count("OSError: silent") == 1
+def test_the_same_fault_is_shown_once_with_how_long_ago_it_was_last_so(run, tmp_path):
+    (fault,) = SITE["faults"]
+    saw(run, sites=[{**SITE, "faults": [{**fault, "at": "2026-03-01T10:00:00.000Z"}, fault, fault]}])
+    told = shown(standing(tmp_path))
+    assert told.count("OSError: silent") == 1
+    assert "2 min 0 s ago: client-000, train: OSError: silent" in told
 
 
 def test_the_command_prints_one_object(run, tmp_path, command):

@@ -78,7 +78,7 @@ def view(seen: "Standing", now: datetime) -> Group:
     begun = seen.serving and seen.status != "waiting"  # before that, the reason why it waits names them
     parts += [Text(line, style="yellow") for site in sites if begun for line in refusing(site)]
     parts += [Text(cut(site), style="red") for site in sites if seen.serving and site.get("cut")]
-    parts += [Text(line, style="red") for site in sites for line in _faults(site)]
+    parts += [Text(line, style="red") for site in sites for line in _faults(site, now)]
     return Group(*parts)
 
 
@@ -191,15 +191,17 @@ def _ago(when: str | None, now: datetime) -> str:
     return duration(max(0.0, (now - datetime.fromisoformat(when)).total_seconds()))
 
 
-def _faults(site: dict[str, Any]) -> list[str]:
-    """Return a site's last faults, each once, with the innermost places of its trace, which name no value and no path.
+def _faults(site: dict[str, Any], now: datetime) -> list[str]:
+    """Return a site's last faults, each once, with how long ago it was last so.
 
     What it refuses now is said where it is said why nobody waits for it.
     """
     faults = [fault for fault in site["faults"] if fault["message"] not in (site.get("refuses") or {}).values()]
-    return list(dict.fromkeys(map(_fault, faults)))
+    last = {_fault(fault): fault["at"] for fault in faults}
+    return [f"{_ago(at, now)} ago: {said}" for said, at in last.items()]
 
 
 def _fault(fault: dict[str, Any]) -> str:
+    """Return a fault with the innermost places of its trace, which name no value and no path."""
     places = f"  [{' < '.join(reversed(fault['trace'][-3:]))}]" if fault["trace"] else ""
     return plain(f"{fault['site']}, {fault['phase']}: {fault['error']}: {fault['message']}{places}")

@@ -57,7 +57,7 @@ def test_who_distrusts_the_record_has_said_its_last_word(audience):
     seat = audience.hall.seats["north"]
     with pytest.raises(WireError, match="distrusts the record"):
         audience.hear(seat, {"kind": "distrust", "reason": "it has shrunk."})
-    assert [fault.message for fault in seat.faults] == ["it has shrunk."]
+    assert [fault.message for _, fault in seat.faults] == ["it has shrunk."]
 
 
 def test_what_was_said_before_a_checkpoint_came_does_not_lead_back(audience):

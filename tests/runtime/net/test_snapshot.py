@@ -114,7 +114,14 @@ def test_a_site_is_told_with_its_traffic_its_faults_and_its_seconds(hall):
     assert (north["connected"], north["bytes_in"], north["bytes_out"]) == (True, 120, 340)
     assert (north["answered"], north["seconds"], north["failed"]) == (1, [1.25], {"OSError": 1})
     assert north["faults"] == [
-        {"site": "north", "phase": "train", "error": "OSError", "message": "silent", "trace": ["own.py:3 train"]}
+        {
+            "at": at(0),
+            "site": "north",
+            "phase": "train",
+            "error": "OSError",
+            "message": "silent",
+            "trace": ["own.py:3 train"],
+        }
     ]
     assert (south["connected"], south["away_since"], south["faults"]) == (False, at(0), [])
 

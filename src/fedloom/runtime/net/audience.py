@@ -75,7 +75,7 @@ class Audience:
             case "distrust":
                 why = field_of(said, "reason", str)[:400]
                 with self.hall.changed:
-                    seat.faults.append(Fault(seat.name, "record", "RecordError", why))
+                    seat.faults.append((self.hall.now(), Fault(seat.name, "record", "RecordError", why)))
                 log.error("record distrusted", extra={"site": seat.name, "said": why})
                 raise WireError("it distrusts the record, so there is nothing more to say on this connection.")
 

@@ -98,7 +98,7 @@ class Seat:
     jobs: "Queue[Job | None]" = field(default_factory=Queue)
     ready: dict[str, Ready] = field(default_factory=dict)  # by member: its numbers of rows, once it is prepared
     refused: dict[str, Fault] = field(default_factory=dict)
-    faults: "deque[Fault]" = field(default_factory=lambda: deque(maxlen=5))
+    faults: "deque[tuple[float, Fault]]" = field(default_factory=lambda: deque(maxlen=5))  # the last ones, and when
     failed: "Counter[str]" = field(default_factory=Counter)  # all its faults, by class
     seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last answers took
     bytes_in: int = 0

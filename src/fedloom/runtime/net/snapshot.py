@@ -103,7 +103,7 @@ def _site(seat: Seat, clock: _Clock) -> dict[str, Any]:
         "answered": seat.answered,
         "seconds": [round(seconds, 6) for seconds in seat.seconds],
         "failed": dict(seat.failed),
-        "faults": [asdict(fault) | {"trace": list(fault.trace)} for fault in seat.faults],
+        "faults": [{"at": clock.at(at), **asdict(fault), "trace": list(fault.trace)} for at, fault in seat.faults],
     }
 
 
