@@ -31,6 +31,7 @@ from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .runtime.net.telling import Told
 from .serve import BODIES, FAREWELL_S, ROOM, RUNS, SPARE
+from .starting import SHOWN
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
 from .store.journal import opened_engine
@@ -149,7 +150,8 @@ class Passing:
                 found = [Joined(member, seat.name, 0) for seat in there for member in seat.members]
                 if len(found) != seen:
                     seen = len(found)
-                    told("waiting", said=f"{seen} of {self.relaying.sites} members are here")
+                    names = ", ".join(sorted(joined.member.name for joined in found)[:SHOWN]) or "nobody yet"
+                    told("waiting", said=f"{seen} of this relay's {self.relaying.sites} members are here: {names}")
                 if seen >= self.relaying.sites:
                     return found
                 hall.changed.wait()
