@@ -137,7 +137,7 @@ def test_who_died_without_a_word_was_interrupted(run, tmp_path):
 @pytest.mark.parametrize(
     ("note", "serving", "expected"),
     [
-        ({"above": "", "ended": ""}, True, ("waiting", "for its own sites, or for the coordinator above")),
+        ({"above": "", "ended": ""}, True, ("waiting", "1 of 2 are here")),
         ({"above": "run 7", "ended": ""}, True, ("running", "")),
         (
             {"above": "run 7", "ended": ""},
@@ -148,6 +148,7 @@ def test_who_died_without_a_word_was_interrupted(run, tmp_path):
     ],
 )
 def test_a_relay_says_how_it_stands_too(waiting, tmp_path, note, serving, expected):
+    saw(waiting, waits="1 of 2 are here")
     write_json(waiting / "relay.json", {"app": "x", "names": "number", **note})
     with locked(waiting) if serving else nullcontext():
         seen = standing(tmp_path)

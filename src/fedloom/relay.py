@@ -151,8 +151,10 @@ class Passing:
                 if len(found) != seen:
                     seen = len(found)
                     names = ", ".join(sorted(joined.member.name for joined in found)[:SHOWN]) or "nobody yet"
-                    told("waiting", said=f"{seen} of this relay's {self.relaying.sites} members are here: {names}")
+                    hall.waits = f"{seen} of this relay's {self.relaying.sites} members are here: {names}"
+                    told("waiting", said=hall.waits)
                 if seen >= self.relaying.sites:
+                    hall.waits = ""
                     return found
                 hall.changed.wait()
         return []

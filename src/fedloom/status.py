@@ -136,10 +136,8 @@ def standing(home: Path, run: str | None = None) -> Standing:
     # First whether it is held: who has let go of it in between has written its last word before that.
     serving, row, rounds = not free(folder), *_journal(folder)
     seen, relayed = _seen(folder), read_json(folder / RELAYED) if (folder / RELAYED).is_file() else None
-    if relayed is not None:
-        status, reason = _relaying(relayed, serving)
-    else:
-        status, reason = _status(row, serving, str(seen.get("waits") or ""))
+    waits = str(seen.get("waits") or "")
+    status, reason = _status(row, serving, waits) if relayed is None else _relaying(relayed, serving, waits)
     return Standing(
         run=folder.name,
         name=row.name if row is not None else str(seen.get("name", "")),
@@ -200,12 +198,12 @@ def _status(row: RunRow | None, serving: bool, waits: str) -> tuple[str, str]:
     return row.status, row.reason
 
 
-def _relaying(note: Mapping[str, Any], serving: bool) -> tuple[str, str]:
+def _relaying(note: Mapping[str, Any], serving: bool, waits: str) -> tuple[str, str]:
     if note["ended"]:
         return str(note["ended"]), "as the run above ended"
     if not serving:
         return "interrupted", "its relay does not run; start it again and it goes on"
-    return ("running", "") if note["above"] else ("waiting", "for its own sites, or for the coordinator above")
+    return ("running", "") if note["above"] else ("waiting", waits or "for the coordinator above")
 
 
 def _time(text: Any) -> datetime | None:
