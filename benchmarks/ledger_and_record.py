@@ -24,7 +24,8 @@ from fedloom.core.state import State
 from fedloom.core.task import Train
 from fedloom.data.fingerprint import fingerprint
 from fedloom.data.rows import ArrayRows, SiteRows
-from fedloom.privacy.ledger import Account, Ledger, run_of
+from fedloom.privacy.account import Account
+from fedloom.privacy.ledger import Ledger, run_of
 from fedloom.record import Recorder
 from fedloom.store.checkpoint import Key
 from fedloom.store.dispatches import Accepted

@@ -27,8 +27,10 @@ from .data.rows import SiteRows
 from .gather import Encrypted
 from .intervals import bootstrap
 from .load import Loaded
+from .privacy.account import Account
 from .privacy.guarantee import told as told_
-from .privacy.ledger import FILE, Account, Ledger, Run, marks, run_of, standings
+from .privacy.ledger import FILE, Ledger, Run, marks, run_of
+from .privacy.standing import standings
 from .runtime import shared
 from .runtime.channel import peer_at
 from .runtime.credentials import Credentials

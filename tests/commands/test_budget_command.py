@@ -11,8 +11,9 @@ from fedloom.cli import cli
 from fedloom.core.budget import Budget
 from fedloom.core.errors import ConfigError, RecordError
 from fedloom.core.task import Evaluate, Train
+from fedloom.privacy.account import Account
 from fedloom.privacy.compose import composed
-from fedloom.privacy.ledger import FILE, Account, Ledger, run_of
+from fedloom.privacy.ledger import FILE, Ledger, run_of
 from fedloom.store.notes import Notes
 
 PRIVATE = fedloom.dp_fedavg(rate=0.5, noise_multiplier=4.0, delta=1e-5)

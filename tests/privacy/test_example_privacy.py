@@ -225,7 +225,8 @@ def test_stages_on_the_road_and_any_aggregator_are_allowed():
 def test_a_sites_ledger_counts_answers_as_the_run_does(tmp_path):
     from fedloom.core.budget import Budget
     from fedloom.core.task import Train
-    from fedloom.privacy.ledger import SITE, Account, Ledger, run_of
+    from fedloom.privacy.account import Account
+    from fedloom.privacy.ledger import SITE, Ledger, run_of
     from fedloom.store.notes import Notes
 
     described = run_of(PRIVATE, run="r", app="a", name="n", rounds=9, examples=20)

@@ -17,8 +17,10 @@ from fedloom.core.budget import Budget
 from fedloom.core.errors import RecordError, RunError
 from fedloom.core.event import DpEvent
 from fedloom.core.task import Evaluate, Measure, Prepare, Train
+from fedloom.privacy.account import Account
 from fedloom.privacy.compose import composed
-from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, TOGETHER, Account, Ledger, marks, run_of, standings
+from fedloom.privacy.ledger import COORDINATOR, FILE, MARK, SITE, TOGETHER, Ledger, marks, run_of
+from fedloom.privacy.standing import standings
 from fedloom.store.notes import Notes
 
 DELTA = 1e-5
@@ -160,15 +162,17 @@ def test_a_unit_that_the_budget_is_not_for_is_refused(tmp_path):
 
 
 def test_mixed_adjacencies_in_one_ledger_are_refused(tmp_path, monkeypatch):
-    from fedloom.privacy import ledger
+    import fedloom.privacy.account as pen
+    import fedloom.privacy.standing as told
     from fedloom.privacy.compose import Kind
 
-    known = ledger.kind_of
+    known = pen.kind_of
 
     def by_noise(event):
         return Kind("add or remove", "client") if event.values.get("noise_multiplier") == 9.0 else known(event)
 
-    monkeypatch.setattr(ledger, "kind_of", by_noise)
+    for each in (pen, told):
+        monkeypatch.setattr(each, "kind_of", by_noise)
     assert answered(account(tmp_path))
     other = account(tmp_path, run="run-2", strategy=fedloom.dp_fedavg(rate=0.5, noise_multiplier=9.0, delta=DELTA))
     assert "this data set has spent privacy of another kind" in other.objection(TRAIN)

@@ -7,7 +7,8 @@ import pytest
 from fedloom.core.budget import Budget
 from fedloom.core.event import DpEvent
 from fedloom.privacy.compose import composed
-from fedloom.privacy.ledger import FILE, Ledger, standings
+from fedloom.privacy.ledger import FILE, Ledger
+from fedloom.privacy.standing import standings
 from wired import COMMAND, Federated, clients, surroundings
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from ..approval import Leaving, approval_of, difference, last, leaving, listed, 
 from ..core.errors import ConfigError
 from ..core.words import counted
 from ..load import Loaded, load
-from ..privacy.ledger import never, run_of
+from ..privacy.account import never
+from ..privacy.ledger import run_of
 from ..report.words import megabytes, plain
 from ..runtime.policy import Policy
 from .directory import take

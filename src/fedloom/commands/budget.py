@@ -12,7 +12,7 @@ from ..report.words import plain
 from .told import tell
 
 if TYPE_CHECKING:
-    from ..privacy.ledger import Spent, Standing
+    from ..privacy.standing import Spent, Standing
 
 WORDS = ("measure", "train", "evaluate")  # of what is answered, in the order of a run
 
@@ -27,7 +27,8 @@ def command(
     """Show what this site's data sets have spent in privacy, run by run and together, and what is left."""
     from .. import policyfile
     from ..join import ledger_file
-    from ..privacy.ledger import Ledger, marks, standings
+    from ..privacy.ledger import Ledger, marks
+    from ..privacy.standing import standings
 
     if not 0 < delta < 1:
         raise ConfigError(f"--delta must be in (0, 1), got {delta}.")
