@@ -98,29 +98,36 @@ class Passing:
     _failed: list[Exception] = field(default_factory=list)
 
     def live(self, told: Told = lambda event, /, **values: None) -> Ended:
-        """Wait for the sites, call above, and pass on until the run has ended; tell the sites how it did."""
+        """Wait for the sites, call above, and pass on until the run has ended; tell the sites how it did.
+
+        What is heard of the end is written down first: killed then, this process is followed by one that tells it.
+        """
         with self.held:
-            members = self._gathered(told)
+            members, note = self._gathered(told), read_json(self.folder / RELAYED)
             if members is None:
                 return Ended("stopped", "this relay has left")
-            self.site, relay = self._site(members, told)
-            if self.stopped:
-                self.site.stop()
-            carrier = Thread(target=self._carry, args=(relay, self.site), name="relay", daemon=True)
-            carrier.start()
-            try:
-                ended = self.site.live()
-            finally:
-                relay.stop()
-                carrier.join()
-            if self._failed:
-                raise self._failed[0]
+            ended = Ended(note["ended"], note["reason"]) if note["ended"] else self._passed_on(members, told)
             if ended.status != "stopped":
-                self._note(ended=ended.status)
                 self.door.close(ended.status, ended.reason, min(FAREWELL_S, self.relaying.leases.away_s))
+                self._note(told=True)
                 for name in (BODIES, "in", "up"):
                     rmtree(self.folder / name, ignore_errors=True)
             return ended
+
+    def _passed_on(self, members: list[Member], told: Told) -> Ended:
+        self.site, relay = self._site(members, told)
+        if self.stopped:
+            self.site.stop()
+        carrier = Thread(target=self._carry, args=(relay, self.site), name="relay", daemon=True)
+        carrier.start()
+        try:
+            ended = self.site.live()
+        finally:
+            relay.stop()
+            carrier.join()
+        if self._failed:
+            raise self._failed[0]
+        return ended
 
     def stop(self) -> None:
         """Leave above; the sites call again."""
@@ -181,6 +188,7 @@ class Passing:
             told,
             renewal=lambda: prepare_renewal(home) if self.credentials.due_for_renewal(datetime.now(UTC)) else None,
             renewed=partial(finish_renewal, home),
+            over=lambda ended: self._note(ended=ended.status, reason=ended.reason),
         )
         return site, relay
 
@@ -188,14 +196,14 @@ class Passing:
         """Return the desk for a run above; refuses another one than that which was begun with."""
         before = read_json(self.folder / RELAYED)["above"]
         if before not in ("", run):
-            self._note(ended="replaced")
+            self._note(ended="replaced", told=True)
             raise WireError(
                 f"above, another run has begun ({run[:80]!r}, after {before!r}); start this relay again for it."
             )
         self._note(above=run)
         return relay
 
-    def _note(self, **changes: str) -> None:
+    def _note(self, **changes: str | bool) -> None:
         write_json(self.folder / RELAYED, read_json(self.folder / RELAYED) | changes)
 
     def _carry(self, relay: Relay, site: Site) -> None:
@@ -274,7 +282,7 @@ def _folder(runs: Path, loaded: Loaded, relaying: Relaying) -> Path:
     """Return the folder of the run to go on with, or a new one's; refuses to call members otherwise than before."""
     for path in sorted(runs.glob(f"*/{RELAYED}"), reverse=True):
         note: dict[str, Any] = read_json(path)
-        if note["app"] == loaded.identity and not note["ended"]:
+        if note["app"] == loaded.identity and not note["told"]:
             if note["names"] != relaying.names:
                 raise ConfigError(
                     f"the run {path.parent.name} was begun with --names {note['names']}, got {relaying.names}; "
@@ -282,7 +290,8 @@ def _folder(runs: Path, loaded: Loaded, relaying: Relaying) -> Path:
                 )
             return path.parent
     folder = create(runs, loaded.app.name)
-    write_json(folder / RELAYED, {"app": loaded.identity, "names": relaying.names, "above": "", "ended": ""})
+    note = {"app": loaded.identity, "names": relaying.names, "above": "", "ended": "", "reason": "", "told": False}
+    write_json(folder / RELAYED, note)
     return folder
 
 

@@ -235,6 +235,39 @@ class Grove(Federated):
         return (*super()._join(name), *(("--token", self.tokens[name]) if name in self.through else ()))
 
 
+DYING = """
+import os, pathlib, sys
+from fedloom.runtime.net.door import Door
+
+close = Door.close
+
+
+def die_once(self, status, reason, patience_s=0.0):
+    once = pathlib.Path(__file__).with_name("died")
+    if "relay" in sys.argv and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), 9)
+    close(self, status, reason, patience_s)
+
+
+Door.close = die_once
+"""
+
+
+def test_a_relay_that_dies_before_it_has_told_its_sites_of_the_end_tells_them_when_it_is_back(tmp_path):
+    app = slow(tmp_path, sites=3, rounds=4, seconds=0.05, kind="Sgd", recipe="fedavg", changes="local=Slow()")
+    app.write_text(app.read_text() + DYING)
+    with Grove(tmp_path, app, tuple(SITES[:3])) as there:
+        there.start(COORDINATOR).until_said(COORDINATOR, "listening")
+        there.start("east").until_said("east", "listening")
+        there.start(*there.names).until(lambda: there.processes["east"].poll() is not None)
+        assert there.processes["east"].returncode == -9
+        there.until(lambda: there.processes[COORDINATOR].poll() is not None)  # it is not there any more to be asked
+        there.start("east").ended()
+        assert standing(there.east).status == "completed"
+        assert all('"event": "ended", "status": "completed"' in there.said(name) for name in there.names)
+
+
 def test_one_behind_a_relay_that_refuses_is_named_above_left_out_and_taken_in_once_it_may(tmp_path):
     app = slow(tmp_path, sites=3, rounds=100_000, seconds=0.05, kind="Sgd", recipe="fedavg", changes="local=Slow()")
     late, why = SITES[2], "nobody has approved this app at this site"

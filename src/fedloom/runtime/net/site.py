@@ -61,6 +61,7 @@ class Site:
         told: is told what happens: an event, and its values.
         renewal: returns a request for a new certificate when it is due; renewed: is given the answer.
         away_s: gives up when the coordinator was not reached for so long.
+        over: is told how the run ended, before the coordinator hears that it is known.
         leaving: leave the run for good: what is open is answered, and between two rounds the coordinator lets it go.
     """
 
@@ -75,6 +76,7 @@ class Site:
     told: Told = lambda event, /, **values: None
     renewal: Callable[[], Mapping[str, Any] | None] = lambda: None
     renewed: Callable[[Mapping[str, Any]], object] = lambda answer: None
+    over: Callable[[Ended], object] = lambda ended: None
     away_s: float = 86_400.0
     leaving: bool = False
     run: str = ""
@@ -291,6 +293,7 @@ class Site:
 
     def _end(self, ended: Ended) -> None:
         """Take note of how the run ended, and leave for good."""
+        self.over(ended)
         self.ended = ended
         self._say("bye", leaving=True)
         self._jobs.put(None)
