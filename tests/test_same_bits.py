@@ -1,11 +1,14 @@
 """The same app gives the same model, bit for bit: twice in a row, and in a process that hashes strings differently."""
 
 import json
+import os
 import subprocess
 import sys
 from hashlib import sha256
 
 import pytest
+
+CHANGED = {"PYTHONHASHSEED": "1"}  # what else a machine is told of its linear algebra decides on bits, and stays
 
 CODE = """
 import json
@@ -33,7 +36,7 @@ def elsewhere():
     """What another process found: {recipe: [digest of the vector, figures]}."""
     code = CODE + "print(json.dumps({recipe.__name__: run(recipe) for recipe in RECIPES}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=os.environ | CHANGED, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)
 

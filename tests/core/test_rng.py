@@ -1,4 +1,5 @@
 import copy
+import os
 import subprocess
 import sys
 
@@ -63,7 +64,11 @@ def test_other_processes_draw_the_same(seed):
         "from fedloom.core.rng import stream; s = stream(7, 3); print(s('x').integers(2**62), s.child('y').integer(1))"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     here = stream(7, 3)
     assert found == [str(here("x").integers(2**62)), str(here.child("y").integer(1))]
