@@ -100,12 +100,12 @@ class Clients:
         self.said.append((step, name, reply.body))
         return reply
 
-    def collect(self, start=None, round=1):
+    def collect(self, start=None, round=1, least=0):
         """Return all replies of one round."""
         total = next(iter(self.updates.values())).layout
         body = Train(round, np.zeros(1) if start is None else start, total.digest, 1, (), len(self.updates))
         tasks = [Task(number, name, body) for number, name in enumerate(self.updates, start=1)]
-        return list(self.gather.collect(self, tasks, lambda: None))
+        return list(self.gather.collect(self, tasks, lambda: None, least))
 
 
 def updates(count, size=5, seed=0, bits=30, **leaf):

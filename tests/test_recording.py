@@ -213,7 +213,7 @@ def test_a_run_that_failed_or_stopped_can_go_on(tmp_path, patient, status):
     strategy = replace(fedloom.fedavg(), local=fedloom.Custom(function=train))
     whole = trained(tmp_path / "whole", strategy=strategy, rounds=3)
     recording = begin(app(strategy=strategy, rounds=3), tmp_path / "runs")
-    recording.patient = lambda: patient
+    recording.patient = patient
     rounds = recording.rounds()
     next(rounds)
     broken.append(True)

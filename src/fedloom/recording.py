@@ -1,7 +1,7 @@
 """A recorded run: the rounds of an app, journaled as they close, with the model written at the end."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Recording:
         summary: the run's last event, once it has ended.
         record: the signed record; None where nothing is recorded.
         waits: may a state wait to be saved for `catch_up`, or else for the end of the next round?
-        patient: may a lost quorum be made good later? Then it stops the run, where it would fail it.
+        patient: may those who are missing come back? Then a lost quorum stops the run, where it would fail it.
     """
 
     simulation: Training
@@ -51,7 +51,7 @@ class Recording:
     held: ExitStack = field(default_factory=ExitStack)
     record: "Recorder | None" = None
     waits: bool = False
-    patient: Callable[[], bool] = lambda: False
+    patient: bool = False
     _events: list[dict[str, Any]] = field(default_factory=list)
     _moved: dict[str, Tree] = field(default_factory=dict)
     _saved_at: float = 0.0
@@ -77,7 +77,7 @@ class Recording:
                     yield state
             self._end(self.state)
         except Exception as error:
-            if isinstance(error, StorageError) or (isinstance(error, QuorumLost) and self.patient()):
+            if isinstance(error, StorageError) or (self.patient and isinstance(error, QuorumLost) and not error.final):
                 raise self._stopped(error) from error
             kind = "" if isinstance(error, FedloomError) else f"{type(error).__name__}: "
             self._end(self.state.but(status="failed", reason=f"{kind}{error}"))
@@ -93,7 +93,8 @@ class Recording:
     def _stopped(self, error: FedloomError) -> FedloomError:
         """Stop for what is no matter of the run, such as this machine's disk or absent sites: it can go on later."""
         why = str(error).rstrip(".")
-        reason = f"after round {self.state.round}, since {why}; nothing is lost, and once that is mended it can go on"
+        how = "serve`, with the words that began it," if self.patient else f"resume {self.run}`"
+        reason = f"after round {self.state.round}, since {why}; nothing is lost, and `fedloom {how} goes on"
         self.state = self.state.but(status="stopped", reason=reason)
         with suppress(StorageError):
             self._end(self.state)

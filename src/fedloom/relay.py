@@ -24,7 +24,7 @@ from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
-from .runtime.net.leases import Leases
+from .runtime.net.leases import BACK_S, Leases
 from .runtime.net.relay import Relay, numbered, passed
 from .runtime.net.site import Ended, Site
 from .runtime.net.snapshot import FILE, Watch
@@ -142,7 +142,7 @@ class Passing:
         joined = self.log.joined()
         for seat in {one.seat for one in joined}:
             members = tuple(one.member for one in joined if one.seat == seat)
-            self.hall.take_seat(seat, members, lambda seat=seat: self.door.reception.spool(seat))  # type: ignore[misc]
+            self.hall.take_seat(seat, members, partial(self.door.reception.spool, seat), BACK_S)
         if not joined:
             joined = self._awaited(told)
             self.log.join(joined) if joined else None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -25,7 +26,7 @@ from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
-from .runtime.net.leases import Leases
+from .runtime.net.leases import BACK_S, Leases
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .starting import Start
@@ -127,7 +128,7 @@ class Coordinator:
         kept = self.kept
         assert kept is not None, "training has its federation"
         made.waits, kept.idle = not self.loaded.app.strategy.gather.hides, made.catch_up
-        made.patient = lambda: not kept.summed(made.state.dispatched)
+        made.patient = True
         return made
 
     def _recorded(self, training: Training, saved: State) -> Recorder:
@@ -196,7 +197,7 @@ class Coordinator:
         joined = self.log.joined(state.round)
         for seat in {one.seat for one in joined}:
             members = tuple(one.member for one in joined if one.seat == seat)
-            self.hall.take_seat(seat, members, lambda seat=seat: self.door.reception.spool(seat))  # type: ignore[misc]
+            self.hall.take_seat(seat, members, partial(self.door.reception.spool, seat), BACK_S)
         found = dict(self.book.row().preparation)
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]

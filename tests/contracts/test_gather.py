@@ -33,8 +33,8 @@ def asked(made):
     return _tasks(made.strategy, made.terms, made.state, made.federation.members(), 5, stream(0, "round 1"))[0]
 
 
-def collected(made, close=lambda: None):
-    return list(made.strategy.gather.collect(made.federation, asked(made), close))
+def collected(made, close=lambda: None, least=0):
+    return list(made.strategy.gather.collect(made.federation, asked(made), close, least))
 
 
 def test_it_is_a_value(made):
@@ -83,6 +83,17 @@ def test_a_party_that_fails_is_a_fault_in_its_own_name(made):
     faults = [reply for reply in replies if isinstance(reply.body, Fault)]
     assert [(reply.parties, reply.body.site) for reply in faults] == [(("site1",), "site1")]
     assert sum(reply.body.update.count for reply in replies if isinstance(reply.body, Trained)) == 4
+
+
+@pytest.mark.parametrize("least", [4, 5])
+def test_a_sum_of_fewer_than_count_is_not_opened(made, least):
+    """With it, one that is whole would show by the difference who was missing."""
+    made.parties["site1"].holding = None
+    made.parties["site1"].split = None
+    replies = collected(made, least=least)
+    sums = [reply for reply in replies if isinstance(reply.body, Trained)]
+    assert bool(sums) == (least == 4 or not made.strategy.gather.hides)
+    assert sorted(number for reply in replies for number in reply.numbers) == [1, 2, 3, 4, 5]
 
 
 def test_it_does_not_write_into_the_shared_vector(made):

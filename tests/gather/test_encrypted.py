@@ -9,7 +9,7 @@ import pytest
 import fedloom
 from fedloom import Clip, Encrypted, FixedPoint, Plain, SecAgg, Sync
 from fedloom.core.errors import ConfigError, StrategyError, UpdateError
-from fedloom.core.hidden import Advertise, Decrypt, Decrypted
+from fedloom.core.hidden import Advertise, Backing, Decrypt, Decrypted
 from fedloom.core.layout import Layout, Leaf
 from fedloom.core.metrics import Metrics
 from fedloom.core.task import Member, Reply, Task, Train, Trained
@@ -17,6 +17,7 @@ from fedloom.core.update import Update, verify
 from fedloom.gather.secure import bfv
 from fedloom.recipes import fedavg, fedbuff, krum
 from fedloom.stages import GaussianNoise
+from fedloom.store.files import dump, restore
 from hidden import Clients, changed, of, plain_sum, updates
 
 LAYOUT = Layout((Leaf("w", (3,)),))
@@ -143,6 +144,28 @@ def test_too_few_updates_are_not_decrypted():
     assert total is None
     assert "2 of 4 clients sent updates, and an encrypted sum needs 3; nothing was decrypted" in faults[0].message
     assert Counter(step for step, _, _ in clients.said) == {"train": 2}
+
+
+@pytest.mark.parametrize("decrypted", [False, True])
+def test_a_sum_that_was_kept_is_the_only_one_of_its_round_whoever_comes_later(decrypted):
+    """A second one, with a client more, would show that client's update by the difference."""
+    some, kept = given(5), {}
+    late = list(some)[4]
+    clients = Clients(some, Encrypted(), lost=lambda step, name: name == late or (step == "decrypt" and not decrypted))
+    kept_at = lambda at: restore(kept[at]) if at in kept else None  # noqa: E731
+    clients.behind = Backing(keep=lambda at, value: kept.update({at: dump(value)}), kept=kept_at)
+    first, _ = of(clients.collect())
+    assert (first is not None) == decrypted
+    clients.lost = lambda step, name: False
+    clients.silent.clear()
+    clients.said.clear()
+    total, _ = of(clients.collect())
+    there = list(some)[:4]
+    assert list(total.parties) == there
+    assert total.body.update.vector.tobytes() == plain_sum([some[name] for name in there]).vector.tobytes()
+    assert {step for step, _, _ in clients.said} == {"decrypt"}
+    other, _ = of(clients.collect(start=np.ones(1), round=2))
+    assert len(other.parties) == 5
 
 
 def test_a_client_decrypts_one_sum_of_a_round_in_which_it_trained():

@@ -104,6 +104,19 @@ def test_a_bad_reply_is_a_fault_and_leaves_the_sum_alone(case):
         assert np.isfinite(state.vector).all()
 
 
+@pytest.mark.parametrize(("quorum", "final"), [(5, True), (4, False)])
+def test_a_quorum_that_refused_answers_make_impossible_is_lost_for_good(quorum, final):
+    """Two are missing: the one that was refused would be refused again, the one that failed may do better."""
+
+    def change(replies):
+        first, second, *others = BAD_UPDATES["nan"][0](replies)
+        return [first, replace(second, body=Fault(second.parties[0], "train", "OSError", "full")), *others]
+
+    with pytest.raises(QuorumLost, match=f"3 of 5 clients counted, {quorum} are needed") as caught:
+        run(change, tolerant(quorum=quorum))
+    assert caught.value.final == final
+
+
 QUANTIZED = replace(fedavg(), stages=(Quantize(8),))
 BAD_CODES = {
     "no weight": (altered(side=lambda s: {k: v for k, v in s.items() if k != "weight"}), "UpdateError"),
@@ -288,7 +301,7 @@ def test_a_quorum_that_is_met_closes_the_round_and_one_that_is_not_names_the_fau
     assert text.startswith(
         "round 1: 2 of 5 clients counted, 3 are needed; site0, site1, site2 (train): OSError: disk full."
     )
-    assert text.endswith("Mend the sites, or set a smaller quorum.")
+    assert text.endswith("Mend the sites, or begin a run with a smaller quorum.")
 
 
 def test_many_faults_are_told_shortly():

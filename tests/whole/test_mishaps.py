@@ -67,8 +67,28 @@ def test_a_site_that_is_away_for_too_long_stops_a_run_which_goes_on_when_it_is_b
         assert f"after round {seen.closed}, since round {seen.closed + 1}: 2 of 3 clients counted" in seen.reason
         for name in others:
             there.until_said(name, "calling until the coordinator is back")
-        there.options = ()
-        end = there.start(COORDINATOR, lost).ended()
+        end = there.start(COORDINATOR, lost).ended()  # nobody is away before it may have called again
     assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 12, simulated(app, tmp_path)["sha256"])
     assert len(there.consistent()) == 36
     assert [there.said(name).count('"key": "train/') for name in others] == [12, 12]
+
+
+FULL = """\
+mended = pathlib.Path("mended").exists()
+if len(trained) == 4 and "client-001" in sys.argv and not mended:
+    raise MemoryError("the GPU is full")
+time.sleep(0.02)
+"""
+
+
+def test_a_site_whose_training_failed_stops_a_run_which_goes_on_when_it_is_mended(tmp_path):
+    app = slow(tmp_path, sites=2, rounds=8, **PLAIN, does=FULL)
+    with Federated(tmp_path, app, clients(2)) as there:
+        there.start().until(lambda: there.processes[COORDINATOR].poll() is not None)
+        assert there.processes.pop(COORDINATOR).returncode == 1
+        assert there.row().status == "stopped"
+        assert "client-001 (train): MemoryError" in there.row().reason
+        (tmp_path / "mended").touch()
+        end = there.start(COORDINATOR).ended()
+    assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 8, simulated(app, tmp_path)["sha256"])
+    assert len(there.consistent()) == 16

@@ -114,7 +114,7 @@ class Tree:
             self.coordinator.close(recording.state)
             names = [member.name for member in self.coordinator.hall.roster]
         for thread in self.threads:
-            thread.join(60)  # a relay that was killed as it ended waits for its sites once more
+            thread.join(150)  # a relay that was killed as it ended waits for its sites once more
             assert not thread.is_alive()
         return recording.state, names
 

@@ -102,9 +102,10 @@ class RunError(FedloomError):
 
 
 class QuorumLost(RunError):
-    """Fewer clients answered than the schedule's quorum."""
+    """Fewer clients answered than the schedule's quorum; `final` where the same answers would be refused again."""
 
     code = "FL410"
+    final: bool = False
 
 
 class UnknownRun(RunError):

@@ -156,9 +156,12 @@ class Gather(Protocol):
         ...
 
     def collect(
-        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
+        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None], least: int = 0
     ) -> Iterator[Reply]:
-        """Server half: yield replies until all are in or `close` returns no time left (None: no deadline)."""
+        """Server half: yield replies until all are in or `close` returns no time left (None: no deadline).
+
+        Fewer clients than `least` will not be counted: a hidden sum of so few is not opened.
+        """
         ...
 
     def answer(self, task: Task, prior: Any, work: Callable[[], Reply], identity: Identity | None) -> tuple[Reply, Any]:

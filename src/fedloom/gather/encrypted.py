@@ -51,12 +51,12 @@ class Encrypted:
             )
 
     def collect(
-        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
+        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None], least: int = 0
     ) -> Iterator[Reply]:
         """Yield one reply for the whole sum, and a fault for each client that is not in it."""
         with _tenseal():
             from .secure.sealed import collect
-        return collect(FEWEST, self.checks, federation, tasks, close)
+        return collect(max(FEWEST, least), self.checks, federation, tasks, close)
 
     def answer(
         self, task: Task, prior: Any, work: Callable[[], Reply], identity: Identity | None = None

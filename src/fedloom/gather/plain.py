@@ -19,7 +19,7 @@ class Plain:
         """Every sum fits."""
 
     def collect(
-        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
+        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None], least: int = 0
     ) -> Iterator[Reply]:
         """Yield replies as they come, until every task is answered, no time is left, or nothing more will come."""
         ask, waiting = federation.send(tasks), {task.number for task in tasks}

@@ -105,12 +105,12 @@ class SecAgg:
             )
 
     def collect(
-        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None]
+        self, federation: Federation, tasks: Sequence[Task], close: Callable[[], float | None], least: int = 0
     ) -> Iterator[Reply]:
         """Yield one reply for the whole sum, and a fault for each client that is not in it."""
         with _cryptography():
             from .secure.server import collect
-        return collect(self.rule, federation, tasks, close)
+        return collect(self.rule, federation, tasks, close, least)
 
     def answer(
         self, task: Task, prior: Any, work: Callable[[], Reply], identity: Identity | None = None

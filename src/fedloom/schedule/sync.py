@@ -77,19 +77,22 @@ class Sync:
         tasks, last = _tasks(strategy, terms, state, cohort, members, streams)
         asked = {task.number: task.party for task in tasks}
         intake = Intake(strategy, terms, dict(asked))
-        for reply in strategy.gather.collect(federation, tasks, lambda: self._left(federation.now() - began)):
+        needed = self.needed(len(tasks))
+        for reply in strategy.gather.collect(federation, tasks, lambda: self._left(federation.now() - began), needed):
             intake.take(reply)
-            if self.early and len(intake.counted) >= self.needed(len(tasks)):
+            if self.early and len(intake.counted) >= needed:
                 intake.awaited.clear()
                 break
         why = "no reply" if self.deadline_s is None else f"no reply in {self.deadline_s} s"
         late = [Fault(site, "wait", "Deadline", why) for site in intake.awaited.values()]
         faults = (*intake.faults, *late)
-        if len(intake.counted) < self.needed(len(tasks)):
-            raise QuorumLost(
-                f"round {number}: {len(intake.counted)} of {len(tasks)} clients counted, {self.needed(len(tasks))} "
-                f"are needed; {summary(faults)}. Mend the sites, or set a smaller quorum."
+        if len(intake.counted) < needed:
+            lost = QuorumLost(
+                f"round {number}: {len(intake.counted)} of {len(tasks)} clients counted, {needed} "
+                f"are needed; {summary(faults)}. Mend the sites, or begin a run with a smaller quorum."
             )
+            lost.final = len(tasks) - sum(fault.phase == "admit" for fault in faults) < needed
+            raise lost
         moved = move(state, strategy, intake, members, streams.child("finish"))
         federation.settle(intake.counted)
         record = Record(

@@ -207,6 +207,18 @@ class Refusing:
             yield Reply((task.number,), (task.party,), fault) if self.why else next(iter(self.party.answer([task])))
 
 
+def test_who_is_asked_again_after_a_fault_tries_again(place):
+    """Its policy may allow by then what it refused, and what was broken may have been mended: also after a restart."""
+    desk = place.desk()
+    desk.party = refusing = Refusing(desk.party)
+    refused = place.asked(desk, 1)
+    assert desk.waiting == {}
+    refusing.why = ""
+    trained = place.asked(desk, 1)
+    assert (trained != refused, place.trainings, list(desk.waiting)) == (True, 1, [1])
+    assert place.asked(place.desk(), 1) == trained
+
+
 def test_what_the_policy_refuses_before_training_is_asked_for_again_once(place):
     desk = place.desk()
     desk.party = refusing = Refusing(desk.party)

@@ -194,6 +194,17 @@ def test_a_lease_expires_on_the_clock(office):
     assert office.hall.receive(ask, None) is None
 
 
+def test_who_was_here_in_the_last_process_is_away_only_once_it_may_have_called_again(office):
+    spool = office.hall.seats["b"].spool
+    del office.hall.seats["b"]
+    office.hall.take_seat("b", (Member("b", 5),), lambda: spool, late_s=90.0)
+    ask = office.hall.send(train((1, "b")))
+    office.clock.now = 189.0
+    assert office.hall.receive(ask, 0.0) is None
+    office.clock.now = 190.0
+    assert office.hall.receive(ask, None).body.message == "not connected for 100 s"
+
+
 def test_an_evaluation_waits_for_nobody_beyond_its_own_deadline(office):
     """Whoever is away, or connected and silent; training goes on to wait as long as its lease says."""
     office.hall.leases = Leases(away_s=1000.0, task_s=2000.0, evaluate_s=50.0)

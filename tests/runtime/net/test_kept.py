@@ -276,14 +276,3 @@ def test_the_body_of_an_update_that_came_too_late_does_not_stay(office):
     assert (len(bodies(office, "a")), bodies(office, "b")) == (1, [])
     office.kept.settle((1,))
     assert office.log.verdicts((1, 2)) == {1: True, 2: False}
-
-
-def test_a_sum_that_clients_were_asked_to_unmask_is_known_by_its_dispatches(office, tmp_path):
-    kept = office.come().kept
-    kept.sums = tmp_path
-    kept.send(train((7, "a"), (8, "b")))
-    assert not kept.summed(after=6)
-    kept.backing().keep(7, {"step": "confirmed"})
-    assert (kept.summed(after=6), kept.summed(after=8)) == (True, False)  # after 8: it is of the round before
-    kept.send(train((9, "a"), round=2))
-    assert not kept.summed(after=6)

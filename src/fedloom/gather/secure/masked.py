@@ -54,11 +54,11 @@ class Masked:
         """Return it as a tree, to go on with in another process."""
         assert self._layout is not None, "a sum has somebody in it"
         names = np.frombuffer(self._names, np.uint8)
-        return {"total": self.total, "alive": tuple(self.alive), "names": names, "layout": asdict(self._layout)}
+        return {"total": self.total, "alive": tuple(self.alive), "names": names, "layout": layout_tree(self._layout)}
 
     def goes_on(self, tree: Any) -> None:
         """Take in what `tree` returned; raises `UpdateError` for another sum's."""
-        layout = Layout(**{**tree["layout"], "leaves": tuple(Leaf(**leaf) for leaf in tree["layout"]["leaves"])})
+        layout = layout_of(tree["layout"])
         if layout.digest != self._digest:
             raise UpdateError("the sum that was kept is packed for another layout; the app has changed.")
         self._layout, self._names, self.alive = layout, bytes(tree["names"]), list(tree["alive"])
@@ -71,6 +71,16 @@ class Masked:
         vector = ring.decoded(self.total[:size], self._layout)
         metrics: Metrics = ring.heard(self.total[size:], self._names, count)
         return Trained(Update(vector, self._layout, count), metrics)
+
+
+def layout_tree(layout: Layout) -> Tree:
+    """Return a layout as a tree, of which `layout_of` makes it again."""
+    return asdict(layout)
+
+
+def layout_of(tree: Any) -> Layout:
+    """Return the layout of a tree."""
+    return Layout(**{**tree, "leaves": tuple(Leaf(**leaf) for leaf in tree["leaves"])})
 
 
 def is_bytes(array: Array, shape: tuple[int, ...]) -> bool:

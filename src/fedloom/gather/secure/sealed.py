@@ -1,4 +1,8 @@
-"""An encrypted sum: clients send ciphertexts, the coordinator adds them, and clients decrypt what came of it."""
+"""An encrypted sum: clients send ciphertexts, the coordinator adds them, and clients decrypt what came of it.
+
+Of a round one sum is decrypted. So the coordinator keeps it before it asks anybody to: killed or stopped then, it goes
+on with that one, whoever has come since.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from ...core.errors import UpdateError
-from ...core.hidden import Decrypt, Decrypted, Identity
+from ...core.hidden import Backing, Decrypt, Decrypted, Identity
 from ...core.layout import Array, Layout
 from ...core.metrics import Metrics
 from ...core.task import Federation, Reply, Task, Train, Trained
@@ -18,8 +22,8 @@ from . import bfv, ring
 from .asking import Asking, cohort, told
 from .judge import require
 from .keys import digest
-from .masked import is_bytes, metrics_of
-from .session import row
+from .masked import is_bytes, layout_of, layout_tree, metrics_of
+from .session import content_of, row
 
 _key = lru_cache(maxsize=2)(bfv.secret)
 _NEW = {"trained": 0, "decrypted": 0, "request": ""}
@@ -59,7 +63,7 @@ def collect(
         return
     _, body = cohort(tasks)
     asking = Asking(federation, {task.party: task for task in tasks}, close)
-    yield from told(asking, tasks, Sealed(asking, body, least, checks).run)
+    yield from told(asking, tasks, Sealed(asking, body, least, checks, federation.backing()).run)
 
 
 @dataclass(eq=False)
@@ -68,6 +72,7 @@ class Sealed:
 
     Args:
         asking: who asks; body: the training that is asked for; least: clients in a sum; checks: how many decrypt it.
+        backing: what outlives this process.
         alive: who is in the sum; names: of its metrics.
         bytes_up, seconds: of all that arrived.
     """
@@ -76,6 +81,7 @@ class Sealed:
     body: Train
     least: int
     checks: int
+    backing: Backing
     alive: list[str] = field(default_factory=list)
     names: bytes = b""
     bytes_up: int = 0
@@ -85,6 +91,17 @@ class Sealed:
 
     def run(self) -> Reply:
         """Return the sum as the reply of all that are in it; raises `UpdateError` where there is none."""
+        content = self._kept()
+        if content is None:
+            content = self._trained_sum()
+            self._keep(content)
+        values = self._decrypted(content)
+        there = set(self.alive)
+        tasks = [task for name, task in self.asking.tasks.items() if name in there]
+        numbers, names = tuple(task.number for task in tasks), tuple(task.party for task in tasks)
+        return Reply(numbers, names, self._trained(values), self.seconds, self.bytes_up)
+
+    def _trained_sum(self) -> Array:
         for reply in self.asking.step("train", dict.fromkeys(self.asking.tasks, self.body), Trained):
             self._taken("train", reply, self._add)
         if len(self.alive) < self.least:
@@ -93,11 +110,32 @@ class Sealed:
                 f"{len(self.alive)} of {asked} clients sent updates, and an encrypted sum needs {self.least}; nothing "
                 "was decrypted."
             )
-        values = self._decrypted(self._sum.content())
-        there = set(self.alive)
-        tasks = [task for name, task in self.asking.tasks.items() if name in there]
-        numbers, names = tuple(task.number for task in tasks), tuple(task.party for task in tasks)
-        return Reply(numbers, names, self._trained(values), self.seconds, self.bytes_up)
+        return cast(Array, self._sum.content())
+
+    @property
+    def _number(self) -> int:
+        return min(task.number for task in self.asking.tasks.values())
+
+    @property
+    def _about(self) -> Tree:
+        """What a kept sum must be of, to be gone on with."""
+        return {"round": self.body.round, "content": content_of(self.body), "asked": tuple(self.asking.tasks)}
+
+    def _keep(self, content: Array) -> None:
+        """Write the sum down, from when clients may have decrypted it."""
+        assert self._layout is not None, "a sum has somebody in it"
+        spent = (self.bytes_up, self.seconds)
+        value = {"about": self._about, "sum": content, "alive": tuple(self.alive), "names": row(self.names)}
+        self.backing.keep(self._number, value | {"layout": layout_tree(self._layout), "spent": spent})
+
+    def _kept(self) -> Array | None:
+        """Take up a sum of this training and cohort that was kept; None if there is none."""
+        value = self.backing.kept(self._number)
+        if value is None or value.get("about") != self._about:
+            return None
+        self.alive, self._layout = list(value["alive"]), layout_of(value["layout"])
+        self.names, (self.bytes_up, self.seconds) = bytes(value["names"]), value["spent"]
+        return cast(Array, value["sum"])
 
     def _add(self, name: str, body: Trained) -> None:
         update, names = body.update, cast(Array, body.update.side.get("names"))

@@ -30,11 +30,12 @@ def collect(
     federation: Federation,
     tasks: Sequence[Task],
     close: Callable[[], float | None],
+    least: int = 0,
 ) -> Iterator[Reply]:
     """Yield one reply, the sum of all that stayed, and a fault for each that did not; without a sum, faults for all.
 
     Args:
-        rule: cohort's size -> what a sum of it needs; federation, tasks, close: as of `Gather.collect`.
+        rule: cohort's size -> what a sum of it needs; federation, tasks, close, least: as of `Gather.collect`.
 
     Raises `ConfigError` for what can never be a hidden sum.
     """
@@ -43,7 +44,7 @@ def collect(
     asked, body = cohort(tasks)
     asking = Asking(federation, {task.party: task for task in tasks}, close)
     session = Session(session=token_hex(16), round=body.round, content=content_of(body), asked=asked)
-    yield from told(asking, tasks, Sum(asking, body, session, rule(len(asked)), federation.backing()).run)
+    yield from told(asking, tasks, Sum(asking, body, session, rule(len(asked)), federation.backing(), least).run)
 
 
 @dataclass(eq=False)
@@ -56,6 +57,7 @@ class Sum:
         session: the coordinator's view of it, without a secret.
         rule: what the sum needs.
         backing: what outlives this process, and whose key is whose.
+        least: how many must be in the sum for it to be of use.
         graph: who masks with whom, once everybody's keys are there.
         keys: public keys and signatures by name; sealed: shares by sender and receiver; signatures: of the survivors.
         bytes_up, seconds: of all that arrived.
@@ -66,6 +68,7 @@ class Sum:
     session: Session
     rule: Rule
     backing: Backing
+    least: int = 0
     graph: Graph | None = None
     keys: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -177,7 +180,8 @@ class Sum:
 
         body = replace(self.body, peers=self.session.peers)
         self._step("train", dict.fromkeys(self.session.peers, body), Trained, take)
-        self.session = self.session.but(alive=self._enough("sent masked updates", masked.alive))
+        needed = max(self.rule.survivors, self.least)
+        self.session = self.session.but(alive=self._enough("sent masked updates", masked.alive, needed))
 
     def _confirm(self) -> None:
         message = survivors(context(self.session, self.rule), self.backing.run, self.session)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ...core.errors import WireError
 from ...core.hidden import Advertise
-from ...core.task import Fault, Measure, Party, Prepare, Reply, Task, TaskBody, Train, Trained
+from ...core.task import Fault, Measure, Party, Prepare, Reply, Task, TaskBody, Train
 from ...core.tree import join
 from ...store.notes import Answered, Notes
 from ..trainer import Trainer
@@ -170,12 +170,12 @@ class Desk:
         """Write down what must be known of an answer after a crash."""
         if self.trainer.strategy.gather.hides:  # what was revealed, and what must not be used twice
             self.notes.settle([], {self.trainer.name: self.trainer.memory})
-        if not isinstance(task.body, Train):
-            return
+        if not isinstance(task.body, Train) or isinstance(reply.body, Fault):
+            return  # who is asked again after a fault tries again: what was wrong may have been mended
         memory = self.trainer.pending.get(task.number)
         kept = Answered(task.number, task.party, body.digest, body.size, reply.seconds, memory)
         self.notes.answer(kept)
-        if self.witness is not None and isinstance(reply.body, Trained):
+        if self.witness is not None:
             self.witness.answered(task.number, task.body.round, model_of(message), body.digest)
         self.waiting[task.number] = kept
 

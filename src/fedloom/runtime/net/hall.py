@@ -202,13 +202,18 @@ class Hall:
 
     # -- what a connection calls
 
-    def take_seat(self, name: str, members: tuple[Member, ...], spool: Callable[[], Spool]) -> Seat:
-        """Return the party's seat, a new one when it comes for the first time."""
+    def take_seat(
+        self, name: str, members: tuple[Member, ...], spool: Callable[[], Spool], late_s: float = 0.0
+    ) -> Seat:
+        """Return the party's seat, a new one when it comes for the first time.
+
+        One that was here in an earlier process counts as away only after `late_s`: it may be between two calls.
+        """
         with self.changed:
             for member in members:
                 if self._of.get(member.name, name) != name:
                     raise WireError(f"the member {member.name!r} sits with {self._of[member.name]!r} already.")
-            seat = self.seats.get(name) or Seat(name, members, spool(), away=self.now())
+            seat = self.seats.get(name) or Seat(name, members, spool(), away=self.now() + late_s)
             self.seats[name], seat.members, seat.left = seat, members, False
             self._of.update({member.name: name for member in members})
             self.changed.notify_all()

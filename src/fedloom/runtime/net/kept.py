@@ -144,11 +144,6 @@ class Kept:
             if path not in {self._sum(number) for number in but}:
                 path.unlink()
 
-    def summed(self, after: int) -> bool:
-        """Have clients been asked to unmask a sum of dispatches after this one? It is the only one of its round."""
-        paths = self.sums.glob(f"{SUM}*") if self.sums is not None else ()
-        return any(int(path.stem.removeprefix(SUM)) > after for path in paths)
-
     def _sum(self, number: int) -> Path:
         assert self.sums is not None, "asked only where sums are kept"
         return self.sums / f"{SUM}{number}.safetensors"

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from ...core.task import Evaluate
 from .seats import Given
 
+FIRST_S, MOST_S = 0.5, 60.0  # between a party's calls, doubled each time; half as long to half as long again, drawn
+BACK_S = 1.5 * MOST_S  # so late a party may call that was here in the coordinator's last process
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leases:

@@ -22,6 +22,7 @@ from ..identity import Peer, verify
 from .codec import TASKS, reply_tree
 from .desk import Works
 from .inbox import Inbox
+from .leases import FIRST_S, MOST_S
 from .line import CHUNK, CONTROL, NONCE, Line, LineLost
 from .offers import Offers
 from .reception import PROTOCOL
@@ -33,7 +34,6 @@ log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
 RENEW_S = 60.0  # so late it asks again for a certificate that did not come
-FIRST_S, MOST_S = 0.5, 60.0  # between calls; doubled each time, and never the same for two sites
 CONNECT_S = 15.0
 
 
