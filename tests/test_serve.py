@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from fedloom.core.errors import WireError
 from fedloom.core.task import Member, Ready
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
-from fedloom.serve import Coordinator, Serving
+from fedloom.serve import Coordinator, Serving, _seatable
 from fedloom.store.dispatches import Dispatches, Joined
 from fedloom.store.journal import opened_engine
+from wired import authority, enrolled
 
 
 @pytest.fixture
@@ -36,6 +38,18 @@ def test_who_is_prepared_comes_and_who_leaves_goes_when_a_round_is_closed(there)
     Coordinator._between_rounds(there, 1)
     assert names(there) == there.measured == ["a", "c"]
     assert isinstance(there.hall.seats["b"], Seat)
+
+
+def test_a_relay_answers_for_nobody_who_may_call_itself(tmp_path):
+    trusted = authority(tmp_path / "home")
+    enrolled(trusted, tmp_path / "south", "south")
+    east = SimpleNamespace(name="east", role="relay")
+    hall = Hall("run")
+    with pytest.raises(WireError, match="answers for 'south', who may call here itself"):
+        _seatable(hall, trusted, east, (Member("north", 1), Member("south", 1)), 9)
+    _seatable(hall, trusted, east, (Member("north", 1), Member("east", 1)), 9)
+    trusted.deny("south", "it is behind east now")
+    _seatable(hall, trusted, east, (Member("north", 1), Member("south", 1)), 9)
 
 
 def test_a_round_that_was_asked_by_an_earlier_process_keeps_its_members(there):

@@ -299,6 +299,6 @@ def _seatable(hall: Hall, peer: Peer, members: tuple[Member, ...], sites: int) -
     """Refuse who would not fit, and whoever comes after the members are known above."""
     if hall.roster and not {member.name for member in members} <= {member.name for member in hall.roster}:
         raise WireError(f"this relay has told its members above, and {peer} is none of them; come to the next run.")
-    others = sum(len(seat.members) for seat in hall.seats.values() if seat.name != peer.name)
+    others = sum(len(seat.members) for seat in hall.everybody if seat.name != peer.name)
     if others + len(members) > sites:
         raise WireError(f"there is room for {sites} members behind this relay, and {others} are there.")

@@ -1,6 +1,6 @@
 """The coordinator of a federation between institutions: the same app as `fedloom run`, its parties behind a port."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,6 +89,7 @@ class Coordinator:
         book: its journal; log: its dispatches.
         hall: where the parties sit; door: where they come in.
         measured: members that hold rows out.
+        again: the run that an earlier process has left, and its state.
         record: the signed record, from when the run has begun; kept: its federation behind the log.
     """
 
@@ -102,6 +103,7 @@ class Coordinator:
     door: Door
     measured: list[str]
     held: ExitStack
+    again: tuple[Training, State] | None = None
     record: Recorder | None = None
     kept: Kept | None = None
 
@@ -111,15 +113,15 @@ class Coordinator:
         `waiting` is told who is there and who is awaited, and why, whenever that changes. Raises `QuorumLost` if too
         few are there in time.
         """
-        saved, summary = self.book.last(), {}
-        if saved is None:
+        again, self.again, summary = self.again, None, {}
+        if again is None:
             training, first = self._begun(waiting)
             loaded = self.loaded
             row = row_of(training, self.folder.name, loaded.source, loaded.overrides, loaded.identity)
             self.book.begin(replace(row, preparation=training.statistics), first)
             saved = first
         else:
-            training, row = self._again(saved), self.book.row()
+            (training, saved), row = again, self.book.row()
             if row.status in ENDED:
                 saved, summary = saved.but(status=row.status, reason=row.reason), dict(row.summary)
         if not summary:
@@ -141,7 +143,7 @@ class Coordinator:
         audience = Audience(self.hall, record, authority.key)
         record.published, self.hall.watched = audience.publish, audience.hear
         record.named = self.hall.named
-        for seat in list(self.hall.seats.values()):
+        for seat in self.hall.everybody:
             seat.say("watch", run=self.hall.run)
         return record
 
@@ -156,7 +158,7 @@ class Coordinator:
                 self.kept.forget_sums()
             if not self.serving.keep_updates:
                 rmtree(self.folder / BODIES, ignore_errors=True)
-            write_json(self.folder / TOLD_FILE, sorted(seat.name for seat in self.hall.seats.values() if seat.left))
+            write_json(self.folder / TOLD_FILE, sorted(seat.name for seat in self.hall.everybody if seat.left))
 
     def give_up(self, reason: str) -> None:
         """Tell the sites that a run which has not begun will not."""
@@ -192,18 +194,23 @@ class Coordinator:
                 if seat.channel is not None:
                     hall.greet(seat)
 
-    def _again(self, state: State) -> Training:
-        """Set up from the log: who took part keeps its seat, and is asked to prepare itself when it is back."""
-        joined = self.log.joined(state.round)
+    def take_up(self) -> None:
+        """Set the run up that an earlier process has left, if there is one, before anybody can come in.
+
+        Who took part has its seat, and is asked to prepare itself when it is back.
+        """
+        state = self.book.last()
+        if state is None:
+            return
+        joined, found = self.log.joined(state.round), dict(self.book.row().preparation)
         for seat in {one.seat for one in joined}:
             members = tuple(one.member for one in joined if one.seat == seat)
             self.hall.take_seat(seat, members, partial(self.door.reception.spool, seat), BACK_S)
-        found = dict(self.book.row().preparation)
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]
         training = self._training([one.member for one in self.log.founders()], found)  # the terms are theirs
         self.hall.roster = [one.member for one in joined]
-        return replace(training, test=_test(training, self.serving.test, found))
+        self.again = replace(training, test=_test(training, self.serving.test, found)), state
 
     def _training(self, members: list[Member], found: dict[str, Any]) -> Training:
         app, model = self.loaded.app, self.loaded.app.built
@@ -248,7 +255,7 @@ class Coordinator:
         self.log.leave(left, closed)
         joined = self.log.joined(closed)
         hall.roster = [one.member for one in joined]
-        for seat in hall.seats.values():
+        for seat in hall.everybody:
             if seat.left and not {m.name for m in seat.members} & {m.name for m in hall.roster}:
                 seat.say("end", run=hall.run, status="left", reason="this site has left the run")
         self.measured[:] = [one.member.name for one in joined if one.held_out]
@@ -289,10 +296,12 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             authority=authority,
             credentials=credentials,
             log=log,
-            seatable=lambda peer, members: _seatable(hall, peer, members, capacity),
+            seatable=lambda peer, members: _seatable(hall, authority, peer, members, capacity),
             spool=lambda name: Spool(folder / BODIES / name, most, claimed=True),
             digest=loaded.identity,
         )
+        made = Coordinator(loaded, home, serving, folder, book, log, hall, door, [], ExitStack())
+        made.take_up()
         listening = door.open(host, port)
         about: dict[str, Any] = {
             "name": loaded.app.name,
@@ -302,7 +311,8 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         about |= {"begins_with": serving.sites, "least": serving.least or serving.sites, "capacity": capacity}
         held.callback(Watch(hall, folder / FILE, about).open().close)
         held.callback(door.shut)
-        return Coordinator(loaded, home, serving, folder, book, log, hall, door, [], held.pop_all()), listening
+        made.held = held.pop_all()
+        return made, listening
 
 
 def _folder(runs: Path, loaded: Loaded) -> Path:
@@ -346,10 +356,16 @@ def _unbegun(folder: Path) -> bool:
     return False
 
 
-def _seatable(hall: Hall, peer: Peer, members: Iterable[Member], capacity: int) -> None:
-    """Refuse who would not fit."""
-    others = sum(len(seat.members) for seat in hall.seats.values() if seat.name != peer.name and not seat.left)
-    if others + len(list(members)) > capacity:
+def _seatable(hall: Hall, authority: Authority, peer: Peer, members: Sequence[Member], capacity: int) -> None:
+    """Refuse who would not fit, and a relay that answers for somebody who has a certificate of its own here."""
+    behind = {member.name for member in members} - {peer.name}
+    if taken := sorted(behind & authority.admitted()) if behind else []:
+        raise WireError(
+            f"{peer} answers for {taken[0]!r}, who may call here itself; deny {taken[0]} here, or let it have another "
+            "name behind the relay."
+        )
+    others = sum(len(seat.members) for seat in hall.everybody if seat.name != peer.name and not seat.left)
+    if others + len(members) > capacity:
         raise WireError(
             f"there is room for {capacity} members, and {others} of them are there; serve with a larger --capacity."
         )

@@ -1,11 +1,14 @@
 """`fedloom serve` says which run it begins, and which one it leaves unfinished."""
 
 import json
+import logging
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
 from apps import TOML, written
+from fedloom.commands import serve
 from fedloom.load import load
 from fedloom.running import begin
 from wired import authority
@@ -30,6 +33,16 @@ def home(tmp_path):
         next(rounds)
         rounds.close()
     return tmp_path / "home"
+
+
+def test_a_figure_may_have_any_name(caplog, monkeypatch):
+    """It is a party's word: one such as "message" has a meaning in a log."""
+    monkeypatch.setattr(serve, "figures", lambda state: {"loss": 0.5, "message": 1.0, "name": 2.0, "round": 9.0})
+    caplog.set_level("INFO")
+    record = SimpleNamespace(seconds=1.0, faults=())
+    serve._told(SimpleNamespace(round=3, record=record), logging.getLogger("fedloom.commands"))
+    (line,) = caplog.records
+    assert (line.getMessage(), line.round, line.loss) == ("round closed", 3, 0.5)
 
 
 def served(command, home, *words):

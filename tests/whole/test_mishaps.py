@@ -92,3 +92,33 @@ def test_a_site_whose_training_failed_stops_a_run_which_goes_on_when_it_is_mende
         end = there.start(COORDINATOR).ended()
     assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 8, simulated(app, tmp_path)["sha256"])
     assert len(there.consistent()) == 16
+
+
+LATE = """
+import time
+from fedloom.serve import Coordinator
+
+recording = Coordinator.recording
+
+
+def late(self, waiting):
+    time.sleep(2)
+    return recording(self, waiting)
+
+
+Coordinator.recording = late
+"""
+
+
+def test_who_calls_while_a_run_is_being_taken_up_is_prepared_first(tmp_path):
+    """All have lost their power; reading a large state may take long, and the sites are quicker."""
+    app = slow(tmp_path, sites=2, rounds=8, seconds=0.1, **PLAIN)
+    app.write_text(app.read_text() + LATE)
+    with Federated(tmp_path, app, clients(2)) as there:
+        there.start().until(lambda: there.rounds() > 2)
+        for process in there.processes.values():
+            process.kill()
+            process.wait()
+        end = there.start().ended()
+    assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 8, simulated(app, tmp_path)["sha256"])
+    assert len(there.consistent()) == 16

@@ -223,6 +223,7 @@ class Grove(Federated):
         provision(self.east, ["127.0.0.1"])
         token = Authority(self.home).invite("east", "relay", hosts=["relay.example"])
         for name in self.names[1:]:
+            Authority(self.home).deny(name, "it is behind east")
             self.tokens[name] = Authority(self.east).invite(name)
             shutil.rmtree(self.folder / name / "pki")
             self.through[name] = self.below

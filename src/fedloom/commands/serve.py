@@ -13,7 +13,7 @@ from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, Qu
 from ..core.state import State
 from ..core.words import counted
 from ..load import load
-from .logs import STOPPED, logged
+from .logs import OWN, STOPPED, logged
 from .told import console, tell, trained
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
         except FedloomError as error:
             logger.error("error", extra={"code": error.code, "said": str(error)})
             code = 1
-        coordinator.close(recording.state)
+        finally:  # whatever it was, the sites are told
+            coordinator.close(recording.state)
     if json_:
         tell(recording.summary)
     logger.info("ended", extra={"status": recording.state.status, "said": recording.state.reason})
@@ -137,7 +138,8 @@ def _told(state: State, logger: Logger) -> None:
     """Log a closed round, where no bar shows it."""
     if state.record is not None and not console.is_terminal:
         told = {"round": state.round, "seconds": round(state.record.seconds, 3), "faults": len(state.record.faults)}
-        logger.info("round closed", extra=told | {name: round(value, 6) for name, value in figures(state).items()})
+        measured = {name: round(value, 6) for name, value in figures(state).items() if name not in OWN}
+        logger.info("round closed", extra=measured | told)
 
 
 def interrupted(*_: object) -> None:

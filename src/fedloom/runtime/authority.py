@@ -180,6 +180,10 @@ class Authority:
         entry = self._roll.entry(name)
         return None if entry is None else entry.subject.key
 
+    def admitted(self) -> set[str]:
+        """Return the names of those who may call: who is on the roll and not denied."""
+        return {entry.subject.name for entry in self._roll.entries()} - self._reasons().keys()
+
     def deny(self, name: str, reason: str) -> None:
         """Let a party in no more, from now on: neither with its certificate nor with a token.
 

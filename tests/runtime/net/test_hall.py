@@ -402,6 +402,36 @@ def test_everybody_is_waited_for_when_it_is_over_but_not_for_ever(office):
     assert office.hall.emptied(0.0)
 
 
+def test_who_comes_and_goes_when_it_is_over_is_waited_for_no_longer_for_that(office):
+    office.come("a")
+    for name in "bc":
+        office.hall.seats[name].left = True
+
+    def calls_and_hangs_up(left_s):
+        office.clock.now += 20.0
+        office.come("a").go("a")
+
+    office.hall.changed.wait = calls_and_hangs_up
+    assert not office.hall.emptied(30.0)
+    assert office.clock.now == 40.0
+
+
+def test_what_fails_in_an_unknown_way_leaves_no_body(office, monkeypatch):
+    """Its connection ends; others of a relay that answered the same lose nothing but this."""
+    office.come()
+    relay = office.hall.take_seat("relay", (Member("x", 5), Member("y", 5)), lambda: Spool(office.folder / "r", 10_000))
+    office.hall.send(train((1, "x"), (2, "y")))
+    content = dump(trained(3.0))
+    body = {"digest": blake3(content).hexdigest(), "size": len(content), "seconds": 0.5}
+    for number in (1, 2):
+        office.hall.hear(relay, {"kind": "offer", "run": "run", "keys": [f"train/{number}"], **body})
+    monkeypatch.setattr("fedloom.runtime.net.answers.reply_of", lambda *_: {}["what nobody thought of"])
+    with pytest.raises(KeyError):
+        office.hall.hear(relay, Chunk(body["digest"], 0, memoryview(content)))
+    assert list(relay.spool.folder.iterdir()) == []
+    assert set(relay.given) == {"train/1", "train/2"}  # it is asked again when it is back
+
+
 def test_who_refuses_to_prepare_itself_is_known_until_it_says_that_it_may(office):
     office.hall.greeting = Prepare({})
     office.come("a")

@@ -1,5 +1,6 @@
 """Replies on their way in: what is offered, the pieces of its body, and whether it is still wanted when it is whole."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Condition
@@ -76,12 +77,17 @@ class Arrivals:
     def _complete(self, seat: Seat, body: Body) -> None:
         """Take in whatever was offered with this body: a relay's members may have answered the same."""
         with self.changed:
-            offers = [offer for offer in seat.incoming if offer.body == body]
+            offers = deque(offer for offer in seat.incoming if offer.body == body)
             seat.incoming = [offer for offer in seat.incoming if offer.body != body]
-        for offer in offers:
-            if not self._accept(seat, offer):  # arrays in it live on without the name of their file
+        try:
+            while offers:
+                needed, offer = self._accept(seat, offers[0]), offers.popleft()
+                if not needed:  # arrays in it live on without the name of their file
+                    seat.spool.drop(body.digest)
+                seat.say("receipt", later=True, run=self.run, keys=offer.keys)
+        finally:  # whatever has failed, nothing stays that nobody needs
+            for _ in offers:
                 seat.spool.drop(body.digest)
-            seat.say("receipt", later=True, run=self.run, keys=offer.keys)
 
     def _accept(self, seat: Seat, offer: Offer) -> bool:
         """Let a reply be received, if it is still wanted; return whether its body is needed further on."""

@@ -102,7 +102,16 @@ class Door:
                 self.renewal(self.context)
             except (FedloomError, OSError) as error:
                 log.error("not renewed", extra={"said": str(error)})
-            Thread(target=self._serve, args=(sock, address[0]), name=f"call {address[0]}", daemon=True).start()
+            self._take(sock, address[0])
+
+    def _take(self, sock: socket.socket, address: str) -> None:
+        """Give a call a thread of its own; where there is none to have, hang up: the next one may do better."""
+        try:
+            Thread(target=self._serve, args=(sock, address), name=f"call {address}", daemon=True).start()
+        except RuntimeError as error:
+            self._strangers.leave(address)
+            sock.close()
+            log.warning("not let in", extra={"from": address, "said": str(error)})
 
     def _serve(self, raw: socket.socket, address: str) -> None:
         who = STRANGER

@@ -153,7 +153,7 @@ class Hall:
 
     def backing(self) -> Backing:
         """Return whose key is whose, as certificates say; what must outlive this process, `Kept` keeps."""
-        return Backing(run=f"{self.run} {self.app}", directory={s.name: s.key for s in self.seats.values() if s.key})
+        return Backing(run=f"{self.run} {self.app}", directory={s.name: s.key for s in self.everybody if s.key})
 
     def tell(self, counted: Collection[int], void: Collection[int]) -> None:
         """Tell everybody which dispatches were counted, and which will never be."""
@@ -174,19 +174,27 @@ class Hall:
 
     def pause(self, reason: str) -> None:
         """Tell everybody why the coordinator leaves, and that it has not ended: they are to call again."""
-        for seat in list(self.seats.values()):
+        for seat in self.everybody:
             seat.say("pause", run=self.run, reason=reason)
 
     def emptied(self, patience_s: float) -> bool:
-        """Wait until everybody has left, so long for each at most; who is away has been waited for since it is."""
-        began = self.now()
+        """Wait until everybody has left, so long for each at most; who is away has been waited for since it is.
+
+        Who comes and goes meanwhile is waited for no longer for that.
+        """
         with self.changed:
+            since = {name: self.now() if seat.away is None else seat.away for name, seat in self.seats.items()}
             while True:
-                since = [began if seat.away is None else seat.away for seat in self.seats.values() if not seat.left]
-                left = max(since, default=began) + patience_s - self.now()
-                if not since or left <= 0:
-                    return not since
+                there = [since.get(seat.name, 0.0) for seat in self.seats.values() if not seat.left]
+                left = max(there, default=0.0) + patience_s - self.now()
+                if not there or left <= 0:
+                    return not there
                 self.changed.wait(left)
+
+    @property
+    def everybody(self) -> list[Seat]:
+        """All seats, also for whoever does not hold the lock: somebody may come meanwhile."""
+        return list(self.seats.values())
 
     def seat_of(self, member: str) -> Seat:
         """Return the seat of whoever answers for a member."""

@@ -7,7 +7,7 @@ from logging import getLogger
 from threading import Event, Thread
 from typing import Any
 
-from ...core.errors import ConfigError, FedloomError, StorageError, WireError
+from ...core.errors import AccessDenied, ConfigError, FedloomError, StorageError, WireError
 from ...core.task import Member
 from ..identity import Peer, peer_of
 from ..joining import answered
@@ -55,11 +55,12 @@ class Reception:
     def session(self, channel: Channel, peer: Peer, known: Callable[[], None]) -> None:
         """Live through a connection; `known` is called once its party has a seat.
 
-        Raises `FedloomError` for what must be refused, and for a party that is denied.
+        Raises `FedloomError` for what must be refused, and for a party that is denied. Who is told "refused" calls no
+        more, so it is told only what is its own matter: where something cannot be looked up here, it calls again.
         """
         try:
             seat = self._seated(channel, peer)
-        except FedloomError as error:
+        except (WireError, AccessDenied) as error:
             with suppress(LineLost):
                 channel.send("refused", code=error.code, reason=str(error))
             raise
@@ -78,7 +79,7 @@ class Reception:
         try:
             self._settled(channel, seat)
             hall.come_in(seat, channel)
-            self._listen(channel, peer, seat, 3 * beat_s)
+            self._listen(channel, peer, seat, writer)
         except LineLost as error:
             why = seat.cut or str(error)
         except FedloomError as error:
@@ -104,16 +105,16 @@ class Reception:
     def tell_end(self, status: str, reason: str) -> None:
         """Tell everybody how the run ended, those who are away when they call."""
         self._ended = (status, reason)
-        for seat in list(self.hall.seats.values()):
+        for seat in self.hall.everybody:
             seat.say("end", run=self.hall.run, status=status, reason=reason)
 
     def end(self) -> None:
         """End the connections once everything has been said."""
-        for seat in list(self.hall.seats.values()):
+        for seat in self.hall.everybody:
             seat.jobs.put(None)
         for writer in list(self._writers):
             writer.join(HELLO_S)
-        for seat in list(self.hall.seats.values()):
+        for seat in self.hall.everybody:
             seat.end(self.hall.now())
 
     # -- what is behind
@@ -136,7 +137,8 @@ class Reception:
             reason = f"it cannot be looked up, {str(error).rstrip('.')}"
         return f"{peer} is denied: {reason}." if reason else ""
 
-    def _listen(self, channel: Channel, peer: Peer, seat: Seat, silence_s: float) -> None:
+    def _listen(self, channel: Channel, peer: Peer, seat: Seat, writer: Thread) -> None:
+        silence_s = 3 * self.hall.leases.beat_s
         self._inside[channel] = seat, peer
         while True:
             said = channel.receive(silence_s)
@@ -157,7 +159,7 @@ class Reception:
                 self._inside[channel] = seat, peer
                 continue
             self.hall.hear(seat, said)
-            self._slow_down(channel, seat)
+            self._slow_down(channel, seat, writer)
 
     def _renewed(self, seat: Seat, peer: Peer, request: Mapping[str, Any]) -> Peer:
         """Give a party its next certificate; return who it is by that, or by its present one if there is none now."""
@@ -169,9 +171,9 @@ class Reception:
         seat.say("certificate", answer=answer)
         return peer_of(answered(answer).encode())
 
-    def _slow_down(self, channel: Channel, seat: Seat) -> None:
+    def _slow_down(self, channel: Channel, seat: Seat, writer: Thread) -> None:
         """Hear no more from a party before it has taken in what it was told, or else what waits would grow."""
-        while seat.jobs.qsize() > MOST_UNSAID and seat.channel is channel:
+        while seat.jobs.qsize() > MOST_UNSAID and seat.channel is channel and writer.is_alive():
             self.closing.wait(0.01)
 
     def _seated(self, channel: Channel, peer: Peer) -> Seat:

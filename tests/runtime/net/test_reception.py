@@ -1,0 +1,65 @@
+"""Who calls is told "refused" only where that is its own matter, and a line that is dead is given up."""
+
+from queue import Queue
+from threading import Thread
+from types import SimpleNamespace
+
+import pytest
+
+from fedloom.core.errors import ConfigError, WireError
+from fedloom.runtime.net.hall import Hall
+from fedloom.runtime.net.reception import MOST_UNSAID, PROTOCOL, Reception
+from posts import Post
+
+HELLO = {"kind": "hello", "protocol": PROTOCOL, "app": "digest", "members": [["north", 5]], "process": "p"}
+NORTH = SimpleNamespace(name="north", role="site", key=b"")
+
+
+class Calling(Post):
+    """A channel on which a party says hello, and what is given."""
+
+    def __init__(self, **changes):
+        super().__init__()
+        self.says = [HELLO | changes]
+
+    def receive(self, timeout_s):
+        return self.says.pop(0)
+
+
+def reception(**changes):
+    allow = {"denied": lambda peer, age_s: None, "welcome": lambda peer, members: None}
+    rest = {"renew": None, "verdicts": None, "spool": lambda name: None, "digest": "digest"}
+    return Reception(Hall("run"), **allow | rest | changes)
+
+
+def cannot_look(*_):
+    raise ConfigError("deny.json cannot be understood.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hello", "error", "said"),
+    [
+        ({}, {"protocol": 1}, WireError, ["refused"]),
+        ({}, {"app": "another"}, WireError, ["refused"]),
+        ({"denied": lambda peer, age_s: "it left"}, {}, WireError, ["refused"]),
+        ({"denied": cannot_look}, {}, ConfigError, []),
+        ({"welcome": cannot_look}, {}, ConfigError, []),
+    ],
+)
+def test_what_cannot_be_looked_up_here_sends_nobody_away_for_good(changes, hello, error, said):
+    """Who is told "refused" calls no more; and why it could not be looked up is not told to it."""
+    channel = Calling(**hello)
+    with pytest.raises(error):
+        reception(**changes).session(channel, NORTH, lambda: None)
+    assert [message["kind"] for message in channel.said] == said
+
+
+def test_nobody_waits_for_a_line_whose_writer_has_ended():
+    channel, writer = Post(), Thread(target=lambda: None)
+    seat = SimpleNamespace(jobs=Queue(), channel=channel)
+    for _ in range(MOST_UNSAID + 1):
+        seat.jobs.put(None)
+    writer.start()
+    writer.join()
+    reception()._slow_down(channel, seat, writer)  # it would wait for ever
+    assert seat.jobs.qsize() > MOST_UNSAID
