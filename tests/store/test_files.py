@@ -3,8 +3,8 @@ import os
 import numpy as np
 import pytest
 
-from fedloom.core.errors import RunError
-from fedloom.store.files import dump, restore, write_whole
+from fedloom.core.errors import RunError, StorageError
+from fedloom.store.files import append, dump, restore, write_whole
 from small import same_tree
 
 TREES = (
@@ -49,3 +49,38 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("left", ["", "half", "half a line " * 1000])
+def test_lines_are_written_behind_whole_lines(tmp_path, left):
+    path = tmp_path / "lines"
+    assert append(path, "one\ntwo\n") == 0
+    with path.open("a") as file:
+        file.write(left)
+    assert append(path, "three\n") == 8
+    assert path.read_text() == "one\ntwo\nthree\n"
+
+
+def test_a_file_without_a_whole_line_begins_anew(tmp_path):
+    path = tmp_path / "lines"
+    path.write_text("half a line")
+    assert append(path, "one\n") == 0
+    assert path.read_text() == "one\n"
+
+
+def test_a_disk_that_takes_half_a_line_keeps_none_of_it(tmp_path, monkeypatch):
+    path, write = tmp_path / "lines", os.pwrite
+    append(path, "one\n")
+
+    def full(file, content, at):
+        if len(content) < 3:
+            raise OSError(28, "No space left on device")
+        return write(file, content[:3], at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageError, match="lines cannot be written: No space left on device"):
+        append(path, "seventh\n")
+    monkeypatch.undo()
+    assert path.read_text() == "one\n"
+    append(path, "two\n")
+    assert path.read_text() == "one\ntwo\n"

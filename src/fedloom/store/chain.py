@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RecordError, RunError, StorageError
-from .files import synced
+from .files import synced, write_behind
 from .lock import locked
 
 VERSION, PATIENCE_S = 1, 30.0
@@ -117,14 +117,7 @@ class Chain:
         """Write behind the last whole line; what is left of another is cut off, before and if this one fails."""
         file = os.open(self.path, os.O_RDWR | (0 if self._end else os.O_CREAT), 0o600)
         try:
-            os.ftruncate(file, self._end)
-            at = 0
-            while at < len(line):
-                at += os.pwrite(file, line[at:], self._end + at)
-            os.fsync(file)
-        except OSError:
-            os.ftruncate(file, self._end)
-            raise
+            write_behind(file, self._end, line, durable=True)
         finally:
             os.close(file)
 

@@ -16,6 +16,7 @@ from .reused import Files
 
 _SKELETON = "$skeleton"
 _MOST_HEADER = 1 << 24  # bytes
+_BLOCK = 1 << 12  # bytes that are looked at for the end of a line
 _DTYPES = {"BOOL": "?", "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1"}
 _DTYPES |= {"U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1"}
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
@@ -127,13 +128,50 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview], mode: int = 0o6
         raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def append(path: Path, text: str) -> None:
-    """Write a text behind what a file holds; raises `StorageError`."""
+def append(path: Path, text: str) -> int:
+    """Write lines behind the whole ones of a file, and return where they begin; half a line at its end is cut off.
+
+    A crash or a full disk leaves such a half, and what is written behind it could not be read. What cannot be written
+    leaves nothing; raises `StorageError`. A power cut may take all of it, until the file is `on_disk`.
+    """
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            end = _whole_lines(file)
+            write_behind(file, end, text.encode())
+        finally:
+            os.close(file)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+    return end
+
+
+def write_behind(file: int, end: int, content: bytes, *, durable: bool = False) -> None:
+    """Write behind so many bytes of an open file, whatever is there: all of it, or nothing.
+
+    With `durable` it is on the disk when this returns.
+    """
+    try:
+        os.ftruncate(file, end)
+        at = 0
+        while at < len(content):
+            at += os.pwrite(file, content[at:], end + at)
+        if durable:
+            os.fsync(file)
+    except OSError:
+        os.ftruncate(file, end)
+        raise
+
+
+def _whole_lines(file: int) -> int:
+    """Return how many bytes of an open file are whole lines."""
+    end = os.fstat(file).st_size
+    while end:
+        begin = max(0, end - _BLOCK)
+        if (found := os.pread(file, end - begin, begin).rfind(b"\n")) >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
 
 
 def synced(folder: Path) -> None:
