@@ -240,6 +240,23 @@ def test_a_run_that_is_resumed_goes_on_with_its_record(tmp_path):
     assert f"{ROUNDS} rounds" in str(verify(recording.folder))
 
 
+def test_a_run_that_failed_went_on_and_was_stopped_has_no_end_to_compare_with(tmp_path):
+    recording = begin(app(), tmp_path)
+    with closing(recording):
+        rounds = recording.rounds()
+        next(rounds)
+        with pytest.raises(MemoryError):
+            rounds.throw(MemoryError("full"))
+    assert str(verify(recording.folder)).count("the run ended with (failed)") == 1
+    again = resume(app(), recording.folder)
+    with closing(again):
+        rounds = again.rounds()
+        next(rounds)
+        rounds.close()
+    assert lost(recording.folder) == {}
+    assert "the run has not ended, so there is no model to compare" in str(verify(recording.folder))
+
+
 def test_under_privacy_epsilon_stands_in_the_record(tmp_path):
     source = fedloom.Arrays(*_eye(), classes=2, test_part=_eye())
     data = fedloom.Data(source=source, partition=fedloom.Iid(20), holdout=0.0)

@@ -184,11 +184,11 @@ def _body(reading: Reading, slot: Mapping[str, Any]) -> bool:
 
 
 def _model(reading: Reading) -> str:
-    ended = _of(reading, "end")
-    if not ended:
-        return "the run has not ended, so there is no model to compare"
-    path, last = reading.folder.parent / MODEL_FILE, ended[-1]
     rounds = _of(reading, "round")
+    told = [entry for entry in reading.entries if entry.get("kind") in ("round", "end")]
+    if not told or told[-1]["kind"] != "end":  # one that failed may have been resumed: rounds stand behind its end
+        return "the run has not ended, so there is no model to compare"
+    path, last = reading.folder.parent / MODEL_FILE, told[-1]
     if last["state"] != (rounds[-1]["out"] if rounds else reading.entries[0]["model"]):
         raise RecordError("the run ended with another model than its last round.")
     if not last["model"] or not path.is_file():
