@@ -16,8 +16,11 @@ import fedloom
 from apps import TOML, app, ended, trained, written
 from fedloom.core.errors import ConfigError, DigestMismatch, QuorumLost, StorageError, UnknownRun
 from fedloom.local import Scaffold
+from fedloom.record import Recorder
 from fedloom.recording import MODEL_FILE, Recording
 from fedloom.running import begin, resume
+from fedloom.store.journal import Journal
+from fedloom.store.openings import Openings
 from fedloom.store.runs import listed
 
 BATCHES = fedloom.sgd(lr=0.05, batch_size=16)
@@ -179,6 +182,18 @@ def test_a_state_that_waits_is_saved_when_nothing_else_is_done_or_with_the_next_
                 saved.append(recording.journal.last().round)
         assert saved == [0, 1, 1, 3, 3, 4]  # at most two rounds are not saved
     assert ended(resume(app(rounds=5), recording.folder))["rounds"] == 5
+
+
+def test_what_opens_a_round_is_on_the_disk_before_its_state_is_saved(tmp_path, monkeypatch):
+    recording, done = begin(app(), tmp_path), []
+    recording.save_every_s = 0.0
+    write, keep, save = Openings.write, Recorder.keep, Journal.save
+    monkeypatch.setattr(Openings, "write", lambda self, told: done.append("written") or write(self, told))
+    monkeypatch.setattr(Recorder, "keep", lambda self: done.append("kept") or keep(self))
+    monkeypatch.setattr(Journal, "save", lambda self, *told: done.append("saved") or save(self, *told))
+    with closing(recording):
+        next(recording.rounds())
+    assert done[:3] == ["written", "kept", "saved"]
 
 
 def test_resume_refuses_another_app_and_another_partition(tmp_path):

@@ -4,10 +4,9 @@ Entries hold hashes and counts, no names and no figures of sites. What may tell 
 coordinator keeps; under differential privacy so is who took part, and how many.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from os import urandom
 from pathlib import Path
 from secrets import SystemRandom
@@ -24,35 +23,13 @@ from .store.checkpoint import Checkpoint, Key, Sign, Signature
 from .store.dispatches import Accepted
 from .store.files import digest_of
 from .store.merkle import Tree
-from .store.record import FOLDER, OPENINGS, Record, lines_of, slot_leaf
+from .store.openings import KEPT, OPENINGS, Openings, Updates, cohort_hash
+from .store.record import FOLDER, Record
 from .training import Training
 from .version import __version__
 
-KEPT = 8  # rounds and notes that are at hand; older ones are read again
+Opening = tuple[Entry, Updates]
 Rows = Callable[[Collection[int]], Sequence[Accepted]]
-
-
-@dataclass(frozen=True, eq=False)
-class Updates:
-    """A round's updates: their slots, the tree over them, and where each party's are."""
-
-    slots: Sequence[Mapping[str, Any]]
-    tree: Tree
-    places: Mapping[str, Sequence[int]]
-
-    @staticmethod
-    def of(slots: Sequence[Mapping[str, Any]]) -> "Updates":
-        """Return the updates in these slots."""
-        tree, places = Tree(), defaultdict[str, list[int]](list)
-        for at, slot in enumerate(slots):
-            tree.add(slot_leaf(slot))
-            for party in slot["parties"]:
-                places[party].append(at)
-        return Updates(slots, tree, places)
-
-    def by(self, names: Collection[str]) -> list[int]:
-        """Return the places of these parties' updates."""
-        return [at for name in names for at in self.places.get(name, ())]
 
 
 @dataclass(eq=False)
@@ -61,7 +38,7 @@ class Recorder:
 
     Args:
         training: that runs.
-        record: where it is written.
+        record: where it is written; openings: what its hashes are of.
         rows: dispatch numbers -> the updates that were accepted for them; None in one process, where none travels.
         published: is told that there is a new checkpoint.
         named: a model's vector -> its digest, as the body that sites are sent.
@@ -70,14 +47,14 @@ class Recorder:
 
     training: Training
     record: Record
+    openings: Openings
     rows: Rows | None = None
     published: Callable[[], None] = lambda: None
     named: Callable[[Vector], str] = digest_of
     witnesses: dict[str, bytes] = field(default_factory=dict)
     _hash: str = ""
     _rounds: dict[int, str] = field(default_factory=dict)  # what is in the record: round -> the model after it
-    _pending: list[tuple[Entry, Entry, Updates | None]] = field(default_factory=list)  # entries, what opens them
-    _updates: dict[int, Updates] = field(default_factory=dict)  # of the last rounds, by place of the entry
+    _pending: list[tuple[Entry, Opening | None]] = field(default_factory=list)  # entries, and what opens them
     _notes: dict[int, Checkpoint] = field(default_factory=dict)
     _committed: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
@@ -95,7 +72,8 @@ class Recorder:
         or, under differential privacy, the state is older than what the record says was shown.
         """
         about = _about(training, state, folder.name, app)
-        made = Recorder(training, Record.opened(folder / FOLDER, *log, about))
+        record = Record.opened(folder / FOLDER, *log, about)
+        made = Recorder(training, record, Openings.read(folder / FOLDER / OPENINGS, record.entries))
         made._hash = digest_of(state.vector)
         for entry in made.record.entries:
             if entry.get("kind") == "round":
@@ -120,7 +98,7 @@ class Recorder:
     def close_round(self, state: State) -> None:
         """Take a closed round down; `flush` writes it."""
         before, self._hash = self._hash, self.named(state.vector)
-        if self._rounds.get(state.round) == self._hash:
+        if self._rounds.get(state.round) == self._hash and not self._unopened(state.round):
             return  # run again after a crash, to the same bits
         self._rounds[state.round] = self._hash
         self._pending.append(self._round(state, before))
@@ -131,18 +109,25 @@ class Recorder:
             return
         with self._lock:
             taken, self._pending = self._pending, []
-            at, found = len(self.record.entries), [updates for _, _, updates in taken]
-            self.record.open([opening for _, opening, _ in taken if opening])
-            self._note(self.record.append([entry for entry, _, _ in taken]))
-            self._updates |= {at + place: updates for place, updates in enumerate(found) if updates is not None}
-            self._updates = dict(list(self._updates.items())[-KEPT:])
+            opened = [(place, *told) for place, (_, told) in enumerate(taken, len(self.record.entries)) if told]
+            lines = self.openings.write([opening for _, opening, _ in opened])
+            self._note(self.record.append([entry for entry, _ in taken]))
+            for line, (place, _, updates) in zip(lines, opened, strict=True):
+                self.openings.know(place, line, updates)
         self.published()
+
+    def keep(self) -> None:
+        """Wait until what opens the entries is on the disk too: before a state is saved whose round is not run again.
+
+        Until then nobody waits for it: if the power takes it, the round is run again, and written with a new opening.
+        """
+        self.openings.sync()
 
     def end(self, status: str, model: str | None) -> None:
         """Write how the run ended, and the SHA-256 of its model file."""
         ended = {"kind": "end", "status": status, "model": model or "", "state": self._hash}
         if {**self.record.entries[-1], "prev": ""} != {**ended, "prev": ""}:
-            self._pending.append((ended, {}, None))
+            self._pending.append((ended, None))
         self.flush()
 
     def close(self) -> None:
@@ -210,13 +195,19 @@ class Recorder:
         self._notes[note.size] = note
         self._notes = dict(sorted(self._notes.items())[-KEPT:])
 
-    def _round(self, state: State, before: str) -> tuple[Entry, Entry, Updates]:
+    def _unopened(self, round: int) -> bool:
+        """Is it the last round in the record, with what opens it lost? An earlier one's cannot be written any more."""
+        entries = self.record.entries
+        last = max((place for place, entry in enumerate(entries) if entry.get("kind") == "round"), default=0)
+        return entries[last].get("round") == round and last not in self.openings
+
+    def _round(self, state: State, before: str) -> tuple[Entry, Opening]:
         done, private = state.record, self.training.app.strategy.private
         assert done is not None, "a closed round has its record"
         rows = () if self.rows is None else self.rows(done.counted)
         slots = _slots(rows, len(self.training.federation.members()) if private else len(rows))
         updates = Updates.of(slots)
-        salt = urandom(16).hex()
+        opening = {"round": state.round, "salt": urandom(16).hex(), "cohort": list(done.cohort), "slots": slots}
         refused = sum(fault.phase == "policy" for fault in done.faults)
         counts = {"asked": len(done.cohort), "counted": len(done.counted), "faults": len(done.faults)}
         entry = {
@@ -224,7 +215,7 @@ class Recorder:
             "round": state.round,
             "in": before,
             "out": self._hash,
-            "cohort": sha256(canonical({"salt": salt, "cohort": list(done.cohort)})).hexdigest(),
+            "cohort": cohort_hash(opening),
             "updates": updates.tree.root().hex(),
             "slots": len(slots),
             "counts": None if private else counts | {"refused": refused},
@@ -232,32 +223,17 @@ class Recorder:
             "epsilon": told(state.epsilon),
             "delta": state.delta,
         }
-        return entry, {"round": state.round, "salt": salt, "cohort": list(done.cohort), "slots": slots}, updates
+        return entry, (opening, updates)
 
     def _of(self, names: Collection[str], since: int, commitment: str) -> list[int]:
         """Return the places of a witness's own entries from `since` on, and of the newest round."""
-        found = []
-        for place in range(since, self.record.tree.size):
-            entry, last = self.record.entries[place], place == self.record.tree.size - 1
-            if last or entry.get("commitment") == commitment or self._of_round(place).by(names):
-                found.append(place)
-        return found[-KEPT:]
-
-    def _of_round(self, place: int) -> Updates:
-        """Return the updates of the round in an entry; none for another entry. Earlier rounds are read again."""
-        entry = self.record.entries[place]
-        if entry.get("kind") != "round":
-            return Updates.of(())
-        if place not in self._updates:  # all in one reading: whoever comes late is shown what is its own of many
-            known = [Updates.of(each["slots"]) for each in lines_of(self.record.folder / OPENINGS)]
-            by_root = {updates.tree.root().hex(): updates for updates in known}
-            for at, each in enumerate(self.record.entries):
-                if each.get("kind") == "round":
-                    self._updates.setdefault(at, by_root.get(each["updates"], Updates.of(())))
-        return self._updates[place]
+        entries, size = self.record.entries, self.record.tree.size
+        data = {place for place in range(since, size) if entries[place].get("commitment") == commitment}
+        newest = {size - 1} if since < size else set()
+        return sorted(self.openings.by(names, since) | data | newest)[-KEPT:]
 
     def _proved(self, place: int, names: Collection[str]) -> dict[str, Any]:
-        entry, size, updates = self.record.entries[place], self.record.tree.size, self._of_round(place)
+        entry, size, updates = self.record.entries[place], self.record.tree.size, self.openings.of(place)
         own = [
             {
                 "slot": _told(updates.slots[at]),

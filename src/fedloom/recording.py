@@ -147,6 +147,7 @@ class Recording:
         """Write what a crash must not lose, and how the run ended if it did, in one transaction."""
         if self.record is not None:
             self.record.flush()
+            self.record.keep()
         if self.journal is not None:
             memories = {name: memory for name, memory in self._moved.items() if memory is not None}
             self.journal.save(self.state, self._events, memories, ending)

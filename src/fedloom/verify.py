@@ -13,14 +13,14 @@ from blake3 import blake3
 from .core.errors import ConfigError, FedloomError, RecordError
 from .core.words import counted
 from .reading import Reading, checkpoint, entries, entries_of, grown_to, history
-from .record import Updates
 from .recording import MODEL_FILE
 from .runtime.witness import SEEN
-from .store.chain import Entry, canonical
+from .store.chain import Entry
 from .store.checkpoint import Checkpoint, Key
 from .store.notes import FILE as NOTES
 from .store.notes import kept_in
-from .store.record import ENTRIES, FOLDER, KEYS, OPENINGS, keys_of, lines_of
+from .store.openings import OPENINGS, Updates, cohort_hash
+from .store.record import ENTRIES, FOLDER, KEYS, keys_of, lines_of
 
 UNPROVED = (
     "What is signed cannot be changed later without a trace, if one witness is honest and is asked: nothing here shows "
@@ -152,8 +152,7 @@ def _updates(reading: Reading) -> str:
     if wrong:
         raise RecordError(f"what is said to be the updates of round {wrong[0]} is not what its entry was made from.")
     for key, opening in found.items():
-        told = canonical({"salt": opening["salt"], "cohort": opening["cohort"]})
-        if sha256(told).hexdigest() != made[key]["cohort"]:
+        if cohort_hash(opening) != made[key]["cohort"]:
             raise RecordError(f"the cohort of round {opening['round']} is not the one that its entry was made from.")
     slots = [slot for opening in found.values() for slot in opening["slots"] if slot["numbers"]]
     if not slots:

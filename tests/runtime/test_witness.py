@@ -10,7 +10,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import fedloom
-from fedloom import record
 from fedloom.core.errors import RecordError, WireError
 from fedloom.core.state import Record as Round
 from fedloom.core.state import State
@@ -18,11 +17,12 @@ from fedloom.core.task import Fault
 from fedloom.record import Recorder
 from fedloom.runtime.identity import Peer
 from fedloom.runtime.witness import EVIDENCE, SEEN, Witness
+from fedloom.store import openings
 from fedloom.store.checkpoint import Checkpoint, Key
 from fedloom.store.dispatches import Accepted
 from fedloom.store.files import digest_of
 from fedloom.store.notes import Notes
-from fedloom.store.record import lines_of
+from fedloom.verify import verify
 
 RUN, ORIGIN = "run-1", "fedloom/coordinator/run-1"
 SITES = ("north", "south", "west")
@@ -440,7 +440,7 @@ def test_a_state_that_the_record_does_not_have_is_not_gone_on_from(there):
         there.open()
 
 
-def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(there, tmp_path, monkeypatch):
+def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(there, tmp_path):
     one = witness(tmp_path / "north")
     one.answered(1, 1, digest_of(there.models[0].vector), "mine")
     there.close({"north": "mine"})
@@ -448,8 +448,68 @@ def test_a_witness_that_comes_back_late_is_shown_its_own_round_from_the_disk(the
     for _ in range(12):
         there.close({"south": "x"})
     there.open()
-    read = []
-    monkeypatch.setattr(record, "lines_of", lambda path: read.append(path) or lines_of(path))
     meet(there, one, "north")
     assert one.seen.owed == {}
-    assert len(read) == 1
+
+
+def test_whoever_says_again_that_it_has_seen_nothing_costs_no_reading_of_all_rounds(there, monkeypatch):
+    for round in range(30):
+        there.close({"north" if round % 6 == 0 else "south": "x"})
+    there.open()
+    read = []
+    monkeypatch.setattr(
+        openings.json, "loads", lambda text: read.append(text) or json.JSONDecoder().decode(str(text, "ascii"))
+    )
+    shown = [place["place"] for place in there.recorder.message({"north"}, 0, "data")["entries"]]
+    assert shown == [1, 7, 13, 19, 25, 30]
+    assert len(read) <= 5
+
+
+def lose(there):
+    """Lose the power before the last round's state is saved: what opens its entry was not on the disk yet."""
+    there.recorder.flush()
+    path = there.folder / "record" / "openings.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    closed = there.models.pop()
+    there.open()
+    return closed
+
+
+def test_a_round_whose_opening_was_lost_with_the_power_is_recorded_again_and_nobody_is_accused(there, tmp_path):
+    north, south = witness(tmp_path / "north"), witness(tmp_path / "south", 12)
+    meet(there, north, "north")
+    meet(there, south, "south", 12)
+    north.answered(1, 1, digest_of(there.models[0].vector), "mine")
+    south.answered(2, 1, digest_of(there.models[0].vector), "theirs")
+    there.close({"north": "mine", "south": "theirs"})
+    meet(there, north, "north")  # before the power goes; south is shown it afterwards
+    assert north.seen.owed == {}
+    closed = lose(there)
+    for one, number in ((north, 1), (south, 2)):
+        one.settled([number], [])
+    meet(there, south, "south", 12)
+    there.recorder.close_round(closed)
+    there.recorder.flush()
+    there.models.append(closed)
+    for _ in range(4):
+        meet(there, north, "north")
+        meet(there, south, "south", 12)
+        there.close({"west": "x"})
+    assert south.seen.owed == {}
+    there.recorder.keep()
+    said = {each.what: each for each in verify(there.folder).findings}
+    assert said["rounds"].said.endswith("; 1 of them closed twice, as after a crash")
+    assert said["updates"].holds
+
+
+def test_only_the_last_round_can_be_recorded_again(there):
+    there.close({"south": "x"})
+    first = there.models[-1]
+    there.close({"south": "x"})
+    size = there.recorder.record.tree.size
+    (there.folder / "record" / "openings.jsonl").unlink()
+    there.models = [there.state(0)]
+    there.open()
+    there.recorder.close_round(first)
+    there.recorder.flush()
+    assert there.recorder.record.tree.size == size

@@ -16,7 +16,7 @@ from ..store.checkpoint import Checkpoint, Key, Sign
 from ..store.files import read_json, write_json, write_whole
 from ..store.merkle import EMPTY, consistent, included, leaf_hash
 from ..store.notes import Notes
-from ..store.record import slot_leaf
+from ..store.openings import slot_leaf
 from .identity import Peer, text_of
 
 SEEN, OWED = "record", "owed"  # names in the site's journal

@@ -174,6 +174,18 @@ def _whole_lines(file: int) -> int:
     return 0
 
 
+def on_disk(path: Path) -> None:
+    """Wait until a power cut would take nothing of what was written to a file; raises `StorageError`."""
+    try:
+        file = os.open(path, os.O_RDWR)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def synced(folder: Path) -> None:
     """Wait until a power cut would change nothing of which files are in a folder."""
     if os.name == "posix":

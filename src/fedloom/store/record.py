@@ -16,13 +16,12 @@ from .checkpoint import Checkpoint, Key, Sign
 from .files import append, read_json, write_json, write_whole
 from .merkle import Tree, leaf_hash
 
-FOLDER, ENTRIES, NOTE, HISTORY, KEYS, OPENINGS = (
+FOLDER, ENTRIES, NOTE, HISTORY, KEYS = (
     "record",
     "entries.jsonl",
     "checkpoint.txt",
     "history.jsonl",
     "keys.json",
-    "openings.jsonl",
 )
 
 
@@ -95,19 +94,6 @@ class Record:
     def know(self, witnesses: Mapping[str, bytes]) -> None:
         """Write down whose keys these are, for whoever checks the record later."""
         write_json(self.folder / KEYS, {"version": 1, "log": self.key.text(), "witnesses": _texts(witnesses)})
-
-    def open(self, openings: Sequence[Mapping[str, Any]]) -> None:
-        """Write down what hashes in entries are of; only this side has it."""
-        append(self.folder / OPENINGS, "".join(json.dumps(each) + "\n" for each in openings))
-
-
-def slot_leaf(slot: Mapping[str, Any]) -> bytes:
-    """Return the leaf of an update in its round's tree, over its salt, its body's name and its dispatches.
-
-    >>> slot_leaf({"salt": "00", "body": "ab", "numbers": [3, 4]}) == leaf_hash(b"00 ab 3 4")
-    True
-    """
-    return leaf_hash(" ".join((slot["salt"], slot["body"], *map(str, slot["numbers"]))).encode())
 
 
 def newest(folder: Path) -> Checkpoint | None:
