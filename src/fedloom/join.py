@@ -207,12 +207,12 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
         trainer.terms = terms(cohort)
 
     most = ROOM * model.layout.size + SPARE
-    watching = witness(joining.home, run, policy.witnesses, books, notes)
+    watching = witness(joining.home, run, policy.witnesses, books, notes, app.strategy.schedule.streams)
     spools = Spool(folder / "in", most, light=True), Spool(folder / "out", most)
     return Desk(trainer, party, notes, *spools, room, watching, party.refusal)
 
 
-def witness(home: Path, run: str, least: int, books: tuple[Ledger, int], notes: Notes) -> Witness:
+def witness(home: Path, run: str, least: int, books: tuple[Ledger, int], notes: Notes, streams: bool) -> Witness:
     """Return a site as a witness of a run's record; raises `ConfigError` if it lacks the keys that it insists on."""
     credentials = Credentials(home)
     others = directory(home).values() if (home / DIRECTORY).exists() else ()
@@ -225,7 +225,7 @@ def witness(home: Path, run: str, least: int, books: tuple[Ledger, int], notes: 
     salted = sha256(f"{run}/{ledger.chain.entries[data]['digest']}".encode()).hexdigest()
     seen = home / "runs" / _plain(run)
     key, sign = credentials.peer.key, credentials.sign
-    return Witness(notes, seen, home / PKI / PIN, run, key, sign, others, least, salted)
+    return Witness(notes, seen, home / PKI / PIN, run, key, sign, others, least, salted, streams)
 
 
 def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:

@@ -205,7 +205,8 @@ class Recorder:
         done, private = state.record, self.training.app.strategy.private
         assert done is not None, "a closed round has its record"
         rows = () if self.rows is None else self.rows(done.counted)
-        slots = _slots(rows, len(self.training.federation.members()) if private else len(rows))
+        lags = dict(zip(done.counted, done.staleness, strict=False))
+        slots = _slots(rows, len(self.training.federation.members()) if private else len(rows), lags)
         updates = Updates.of(slots)
         opening = {"round": state.round, "salt": urandom(16).hex(), "cohort": list(done.cohort), "slots": slots}
         refused = sum(fault.phase == "policy" for fault in done.faults)
@@ -226,11 +227,19 @@ class Recorder:
         return entry, (opening, updates)
 
     def _of(self, names: Collection[str], since: int, commitment: str) -> list[int]:
-        """Return the places of a witness's own entries from `since` on, and of the newest round."""
+        """Return the places of a witness's own entries from `since` on, of what these need, and of the newest round."""
         entries, size = self.record.entries, self.record.tree.size
         data = {place for place in range(since, size) if entries[place].get("commitment") == commitment}
         newest = {size - 1} if since < size else set()
-        return sorted(self.openings.by(names, since) | data | newest)[-KEPT:]
+        own = sorted(self.openings.by(names, since) | data | newest)[-KEPT:]
+        return sorted({*own, *(began for place in own for began in self._began(place, names))})
+
+    def _began(self, place: int, names: Collection[str]) -> set[int]:
+        """Return the places of the rounds that began with what these parties' late updates were trained from."""
+        entries, updates = self.record.entries, self.openings.of(place)
+        lags = {lag for at in updates.by(names) if (lag := updates.slots[at].get("lag", 0))}
+        rounds = {entries[place]["round"] - lag for lag in lags}
+        return {max(at for at in range(place) if entries[at].get("round") == round) for round in rounds}
 
     def _proved(self, place: int, names: Collection[str]) -> dict[str, Any]:
         entry, size, updates = self.record.entries[place], self.record.tree.size, self.openings.of(place)
@@ -265,14 +274,23 @@ def _about(training: Training, first: State, run: str, digest: str) -> Entry:
     }
 
 
-def _slots(rows: Sequence[Accepted], size: int) -> list[Entry]:
-    """Return a round's updates, each with a salt, and fillers up to `size`, in an order that tells nothing."""
+def _slots(rows: Sequence[Accepted], size: int, lags: Mapping[int, int]) -> list[Entry]:
+    """Return a round's updates, each with a salt, and fillers up to `size`, in an order that tells nothing.
+
+    With each is how many rounds it lags behind, which only a buffered schedule knows of.
+    """
     salts = [urandom(16).hex() for _ in range(max(size, len(rows)))]
     slots: list[Entry] = [
-        {"numbers": list(row.numbers), "body": row.digest, "salt": salt, "parties": list(row.parties)}
+        {
+            "numbers": list(row.numbers),
+            "body": row.digest,
+            "salt": salt,
+            "parties": list(row.parties),
+            "lag": lags.get(row.numbers[0], 0),
+        }
         for row, salt in zip(rows, salts, strict=False)
     ]
-    slots += [{"numbers": [], "body": "", "salt": salt, "parties": []} for salt in salts[len(rows) :]]
+    slots += [{"numbers": [], "body": "", "salt": salt, "parties": [], "lag": 0} for salt in salts[len(rows) :]]
     SystemRandom().shuffle(slots)
     return slots
 

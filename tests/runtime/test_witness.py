@@ -65,7 +65,7 @@ class Coordinator:
         vector = np.float32([round, salt])
         return State(0, None, vector, round=round)
 
-    def close(self, updates, salt=0.0, faults=()):
+    def close(self, updates, salt=0.0, faults=(), lags=()):
         """Close a round with these updates, by site; return their dispatch numbers."""
         numbers = {}
         for name, body in updates.items():
@@ -73,7 +73,7 @@ class Coordinator:
             self.accepted[self.number] = Accepted((self.number,), (name,), body, 9, 0.1)
             numbers[name] = self.number
         state = self.state(self.models[-1].round + 1, salt)
-        record = Round(state.round, 1, tuple(updates), tuple(numbers.values()), tuple(faults))
+        record = Round(state.round, 1, tuple(updates), tuple(numbers.values()), tuple(faults), staleness=lags)
         self.models.append(state.but(record=record))
         self.recorder.close_round(self.models[-1])
         self.recorder.flush()
@@ -182,6 +182,60 @@ def test_another_model_than_the_one_that_it_was_sent_is_refused(there, tmp_path)
     one.answered(1, 1, digest_of(np.float32([5, 5])), "mine")
     there.close({"north": "mine"})
     refused(one, there.shows("north", 0), "round 1 began with another model in the record than the one that this site")
+
+
+@pytest.mark.parametrize(("asked", "streams"), [(1001, False), (1001, True), (2, False), (0, True)])
+def test_another_round_than_the_one_that_its_task_named_is_refused(there, tmp_path, asked, streams):
+    """Or else whoever sends a site another model need only name another round with it."""
+    one = witness(tmp_path / "north", streams=streams)
+    one.answered(1, asked, digest_of(np.float32([5, 5])), "mine")
+    there.close({"north": "mine"})
+    said = (
+        f"answer 1 was asked in round {asked}, and the record counts it in round 1" if asked else "round 0 began with"
+    )
+    refused(one, there.shows("north", 0), said)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("honest", [True, False])
+def test_an_update_that_is_counted_later_began_with_the_model_of_its_own_round(there, tmp_path, honest, shown):
+    """That round is shown with it, whether the site was there when it was the newest or not."""
+    one = witness(tmp_path / "north", streams=True)
+    there.close({"south": "x"})
+    model = there.models[1].vector if honest else np.float32([5, 5])
+    one.answered(3, 2, digest_of(model), "mine")
+    there.close({"south": "x"})
+    if shown:
+        meet(there, one, "north")
+    there.close({"north": "mine"}, lags=(1,))
+    one.settled([3], [])
+    there.open()
+    if honest:
+        meet(there, one, "north")
+        assert one.seen.owed == {}
+    else:
+        refused(one, there.shows("north", one.seen.size), "round 2 began with another model in the record than the one")
+
+
+def test_a_round_that_is_not_shown_is_no_way_to_show_a_site_another_model(there, tmp_path):
+    one = witness(tmp_path / "north", streams=True)
+    for _ in range(3):
+        there.close({"south": "x"})
+    one.answered(4, 2, digest_of(np.float32([5, 5])), "mine")
+    there.close({"north": "mine"})  # and nothing is said of a lag
+    refused(one, there.shows("north", 0), "round 2 began with another model in the record than the one")
+
+
+def test_a_buffered_run_of_many_rounds_is_co_signed_to_its_end(there, tmp_path):
+    one = witness(tmp_path / "north", streams=True)
+    for round in range(1, 100):
+        late = min(round - 1, round % 4 * 3)
+        one.answered(there.number + 1, round - late, digest_of(there.models[round - 1 - late].vector), f"body {round}")
+        there.close({"north": f"body {round}"}, lags=(late,))
+        if round % 3 == 0:
+            meet(there, one, "north")
+            assert one.seen.owed == {}
+    assert len(one.seen.began) <= 64
 
 
 def test_an_answer_that_was_counted_and_is_not_there_is_missed(there, tmp_path):
@@ -462,7 +516,7 @@ def test_whoever_says_again_that_it_has_seen_nothing_costs_no_reading_of_all_rou
     )
     shown = [place["place"] for place in there.recorder.message({"north"}, 0, "data")["entries"]]
     assert shown == [1, 7, 13, 19, 25, 30]
-    assert len(read) <= 5
+    assert len(read) <= 2 * 5
 
 
 def lose(there):

@@ -22,7 +22,7 @@ from .identity import Peer, text_of
 SEEN, OWED = "record", "owed"  # names in the site's journal
 PIN, EVIDENCE = "log.json", "evidence.json"
 PATIENCE = 2  # checkpoints until what was counted must be in the record, and others' cosignatures on it
-ROOTS = 64  # earlier checkpoints that are remembered
+ROOTS = 64  # earlier checkpoints, and models of rounds, that are remembered
 
 Said = Mapping[str, Any]
 
@@ -38,6 +38,7 @@ class Seen:
             checkpoints since].
         alone: checkpoints since the others' cosignatures were as many as it insists on.
         unseen: models that it has trained from since it was shown a new checkpoint.
+        began: rounds, and the models that they began with in what was shown lately, where clients may answer late.
     """
 
     size: int = 0
@@ -47,6 +48,7 @@ class Seen:
     owed: dict[str, list[Any]] = field(default_factory=dict)
     alone: int = 0
     unseen: list[str] = field(default_factory=list)
+    began: list[str] = field(default_factory=list)
 
     def due(self) -> dict[str, Any]:
         """Return what moves with every answer: what is owed for it."""
@@ -69,6 +71,7 @@ class Witness:
         others: keys of other sites that it knows from people.
         least: how many of those must co-sign, at most `PATIENCE` checkpoints late.
         commitment: the salted fingerprint of its data.
+        streams: may an answer be counted in a later round than it was asked in, as in a buffered schedule?
         now: seconds since 1970, for its cosignatures alone.
     """
 
@@ -81,6 +84,7 @@ class Witness:
     others: Collection[bytes] = ()
     least: int = 0
     commitment: str = ""
+    streams: bool = False
     now: Callable[[], float] = time
     seen: Seen = field(default_factory=Seen)
     _met: Key | None = None
@@ -111,7 +115,7 @@ class Witness:
 
         `model` is the digest of the vector that the round begins with: of the body that it came as.
         """
-        if self.least and len({*self.seen.unseen, f"{round} {model}"}) > PATIENCE:
+        if self.least and len({*self.seen.unseen, _start(round, model)}) > PATIENCE:
             raise RecordError(
                 f"this site's policy asks for {self.least} other witnesses of the record, and the coordinator has "
                 f"shown none of it for {PATIENCE} rounds; this site trains no further before it does."
@@ -124,7 +128,7 @@ class Witness:
     def answered(self, number: int, round: int, model: str, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
         self.seen.owed[str(number)] = [round, model, body, False, 0]
-        if self.least and (seen := f"{round} {model}") not in self.seen.unseen:
+        if self.least and (seen := _start(round, model)) not in self.seen.unseen:
             self.seen.unseen.append(seen)
         self.notes.keep(OWED, self.seen.due())
 
@@ -156,7 +160,7 @@ class Witness:
     def _shown(self, said: Said, peer: Peer) -> Checkpoint:
         try:
             return self._verified(said, self._log(peer))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"what is shown of the record cannot be read: {type(error).__name__}.") from error
 
     def _log(self, peer: Peer) -> Key:
@@ -219,6 +223,8 @@ class Witness:
 
     def _owed(self, proved: list[tuple[dict[str, Any], list[Any]]], grown: bool) -> None:
         """Find its own answers in what was proved; what was counted and is not there in time is a lie."""
+        if self.streams:
+            self._learn([entry for entry, _ in proved if entry.get("kind") == "round"])
         for entry, slots in proved:
             for slot in slots:
                 for number in slot["numbers"]:
@@ -237,12 +243,24 @@ class Witness:
         round, model, mine, *_ = self.seen.owed[number]
         if body != mine:
             raise RecordError(f"the record has another update for this site's answer {number} than the one it sent.")
-        if entry["round"] == round and entry["in"] != model:
+        late = self.streams and entry["round"] > round
+        if entry["round"] != round and not late:
+            raise RecordError(
+                f"this site's answer {number} was asked in round {round}, and the record counts it in round "
+                f"{entry['round']}."
+            )
+        if _start(round, model) not in (self.seen.began if self.streams else [_start(round, entry["in"])]):
             raise RecordError(
                 f"round {round} began with another model in the record than the one that this site was sent: sites "
                 f"are shown different models."
             )
         del self.seen.owed[number]
+
+    def _learn(self, rounds: list[dict[str, Any]]) -> None:
+        """Remember which models rounds began with: each with what it says, the next one with what it ended with."""
+        shown = {_start(each["round"], each["in"]): None for each in rounds}
+        shown |= {_start(each["round"] + 1, each["out"]): None for each in rounds}
+        self.seen.began = [*(each for each in self.seen.began if each not in shown), *shown][-ROOTS:]
 
     def _compare(self, other: Checkpoint, agrees: list[bytes], log: Key, note: Checkpoint) -> int:
         """Compare with what others have seen; return how many that it knows have signed what is new here."""
@@ -276,6 +294,11 @@ class Witness:
             seen.roots[str(seen.size)] = seen.root
             seen.roots = dict(list(seen.roots.items())[-ROOTS:])
         seen.size, seen.root, seen.note, seen.unseen = note.size, note.root.hex(), note.text(), []
+
+
+def _start(round: int, model: str) -> str:
+    """Return which model a round begins with, as one text."""
+    return f"{round} {model}"
 
 
 def _field(said: Any, name: str, kind: type) -> Any:
