@@ -1,6 +1,7 @@
 """Apps small enough to run in a test, and the command line in this process."""
 
 import json
+import os
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -75,6 +76,18 @@ class Terminal:
             code = end.code or 0
         told = self.capsys.readouterr()
         return Told(code, told.out, told.err)
+
+
+def refused(command, *words, code=2):
+    """Run a command that must be refused in one sentence, with nothing left behind; return the sentence."""
+    before = sorted(os.listdir())
+    told = command(*words)
+    assert (told.code, told.out) == (code, "")
+    assert sorted(os.listdir()) == before
+    lines = told.err.splitlines()
+    assert len(lines) == 1, told.err
+    assert lines[0].startswith("error FL")
+    return lines[0]
 
 
 def no_data():

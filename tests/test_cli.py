@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apps import TOML, app, no_data, trained, written
+from apps import TOML, app, no_data, refused, trained, written
 from fedloom.load import load
 from fedloom.running import begin
 
@@ -44,18 +44,6 @@ COMMANDS = {
     "predict": "Apply a run's model to new rows",
     "new": "Write a commented TOML app for your own CSV file",
 }
-
-
-def refused(command, *words, code=2):
-    """Run a command that must be refused in one sentence, with nothing left behind; return the sentence."""
-    before = sorted(os.listdir())
-    told = command(*words)
-    assert (told.code, told.out) == (code, "")
-    assert sorted(os.listdir()) == before
-    lines = told.err.splitlines()
-    assert len(lines) == 1, told.err
-    assert lines[0].startswith("error FL")
-    return lines[0]
 
 
 def only_run(folder="runs"):

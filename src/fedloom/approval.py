@@ -20,6 +20,7 @@ from .app import App
 from .core.errors import ConfigError
 from .core.event import DpEvent
 from .core.examples import Examples
+from .core.folders import made
 from .core.layout import MODEL, Layout
 from .core.metrics import Metrics
 from .core.rng import stream
@@ -207,10 +208,7 @@ def approval_of(loaded: Loaded, shown: Leaving) -> Approval:
 def store(home: Path, approval: Approval) -> Path:
     """Write an approval to the site's disk, and return where."""
     path = _path(home, approval.digest)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {path.parent}: {error.strerror}; choose another --home.") from error
+    made(path.parent, "choose another --home")
     write_whole(path, json.dumps(asdict(approval), indent=1).encode())
     synced(path.parent)  # a power cut cannot bring it back
     return path

@@ -15,7 +15,6 @@ from rich.markup import escape
 from .attackers import Attackers, called
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
-from .core.words import counted
 from .load import DEMO, Loaded, load
 from .recording import Recording
 from .running import begin
@@ -219,53 +218,6 @@ def predict(
         found.write(sys.stdout)
 
 
-@cli.command()
-def plan(
-    app: Annotated[str, typer.Argument(help="An app: a .toml or a .py file.")],
-    set_: Set = [],  # noqa: B006 (typer copies it)
-    clients: Annotated[int | None, typer.Option(help="Clients in a round, if not the app's own number.")] = None,
-    mbps: Annotated[float, typer.Option(help="A client's link, in Mbit/s.")] = 10.0,
-    coordinator_mbps: Annotated[float, typer.Option(help="The coordinator's link, in Mbit/s.")] = 1000.0,
-    engine: Engine = "auto",
-    json_: Json = False,
-) -> None:
-    """Say before a run what it will send, how long it takes, and what would help; runs a few rounds to measure."""
-    from .plan import plan as planned
-    from .plan import rows
-    from .report.tables import plan_table
-    from .report.words import megabytes
-
-    made = planned(load(app, set_).app, clients=clients, mbps=mbps, coordinator_mbps=coordinator_mbps, engine=engine)
-    if json_:
-        for one in made:
-            tell(one.figures())
-        return
-    out_console.print(plan_table(rows(made)))
-    first = made[0]
-    vectors, coordinator = megabytes(first.client_mb * 1e6), megabytes(first.coordinator_mb * 1e6)
-    say(
-        f"{counted(first.rounds, 'round')} of {counted(first.cohort, 'client')}, each of which receives "
-        f"{megabytes(first.down)} a round and sends what stands under up. Vectors take {vectors} of "
-        f"memory at a client, {coordinator} at the coordinator. "
-        f"Here: a round simulated on this machine, from a few that were measured. Round and run: over a network with "
-        f"{mbps:g} Mbit/s a client and {coordinator_mbps:g} at the coordinator, clients in parallel."
-    )
-
-
-@cli.command()
-def new(
-    csv: Annotated[Path, typer.Argument(help="Your own CSV file, with a header.")],
-    label: Annotated[str | None, typer.Option(help="The column to predict; by default it is guessed.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where to write; by default beside the CSV.")] = None,
-    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
-) -> None:
-    """Write a commented TOML app for your own CSV file, to be read, corrected and run."""
-    from .new import write_app
-
-    path = write_app(csv, label, output or csv.with_name(csv.name.split(".")[0] + ".toml"), force)
-    say(f"wrote {path}; read it, correct it, then `fedloom run {path}`")
-
-
 def _introduce(recording: Recording, loaded: Loaded) -> None:
     from .data.holds import MANY, who_holds_what
     from .report.tables import held_table
@@ -380,6 +332,8 @@ def _reopened(run: str, out: Path, *, ended: bool = False) -> Recording:
 
 
 _MORE = (
+    ("plan", "plan"),
+    ("new", "new"),
     ("calibrate", "calibrate"),
     ("curve", "curve"),
     ("blind", "blind"),

@@ -16,6 +16,7 @@ from .adapters.threads import one_thread
 from .app import App
 from .approval import approved
 from .core.errors import ConfigError, DataError, RunError, WireError
+from .core.folders import made
 from .core.hidden import Identity
 from .core.rng import stream
 from .core.strategy import Terms
@@ -117,7 +118,7 @@ def enrolled(joining: Joining) -> Credentials:
 
 
 def _enrol(joining: Joining, token: str) -> None:
-    joining.home.mkdir(parents=True, exist_ok=True)
+    made(joining.home, "choose another --home")
     context = enrolment_context(joining.home, token, joining.server)
     request = prepare_enrolment(joining.home, token)
     finish_enrolment(joining.home, token, enrolling.enrolled(joining.name, joining.server, context, request))
@@ -259,7 +260,7 @@ def _spent(ledger: Ledger, data: int, policy: Policy) -> str:
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
     """Hold a site's folder: nobody else joins from it meanwhile; the lock goes with the process."""
-    home.mkdir(parents=True, exist_ok=True)
+    made(home, "choose another --home")
     lock = FileLock(home / ".lock")
     try:
         lock.acquire(timeout=0.5)

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..core.errors import ConfigError
+from ..core.folders import filled
 from ..core.words import counted
 from ..curve import curve
 from ..load import load
@@ -30,9 +31,8 @@ def command(
 ) -> None:
     """Train an app at several privacy budgets, each with the noise that it needs, and draw what that costs."""
     budgets, loaded = parsed(epsilon), load(app, set_)
-    with console.status("") as status:
+    with filled(out, "choose another --out"), console.status("") as status:
         found = curve(loaded.app, budgets, seeds=seeds, engine=engine, tick=status.update)
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "curve.json", json.dumps(found.figures(), indent=1).encode())
     drawn(found, out / "curve.png")
     if json_:

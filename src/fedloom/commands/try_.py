@@ -12,6 +12,7 @@ import typer
 from rich.live import Live
 
 from ..core.errors import RunError
+from ..core.folders import filled
 from ..core.words import counted
 from ..load import load
 from .serve import Set, interrupted
@@ -41,8 +42,8 @@ def command(
 
     loaded = load(app, set_)
     folder = Path(mkdtemp(prefix="fedloom-try-")) if home is None else home
-    folder.mkdir(parents=True, exist_ok=True)
-    trial, tokens = prepared(loaded, app, set_, sites, folder.resolve())
+    with filled(folder, "choose another --home"):
+        trial, tokens = prepared(loaded, app, set_, sites, folder.resolve())
     say(f"{loaded.app.name}: a coordinator and {counted(len(trial.names), 'site')} in {folder}; Ctrl-C ends them all")
     signal.signal(signal.SIGTERM, interrupted)
     try:

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..core.errors import ConfigError
+from ..core.folders import made
 from . import certificates
 from .certificates import Issuer
 from .identity import Subject, check_name, utc_now
@@ -97,10 +98,10 @@ def provision(
         clock: says the time.
 
     Raises:
-        ConfigError: there is a federation already, or a host is none.
+        ConfigError: there is a federation already, a host is none, or the folder cannot be made.
     """
     settings = _checked(Settings(check_name(name), tuple(hosts), tuple(relay_hosts), life_h))
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made(home, "take another folder", 0o700)
     if (home / PKI).exists():
         raise ConfigError(f"{home / PKI} is there already, and is not overwritten; take another folder.")
     draft = Path(tempfile.mkdtemp(prefix=f".{PKI}-", dir=home))  # readable by its owner only
