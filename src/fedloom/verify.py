@@ -10,7 +10,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from .core.errors import ConfigError, FedloomError, RecordError
+from .core.errors import ConfigError, FedloomError, RecordError, RunError
 from .core.words import counted
 from .reading import Reading, checkpoint, entries, entries_of, grown_to, history
 from .recording import MODEL_FILE
@@ -75,7 +75,8 @@ def verify(folder: Path, keys: Path | None = None, seen: Sequence[Path] = ()) ->
             record's own is taken.
         seen: what sites have seen: their `runs/RUN` folders, or the `site.db` in them.
 
-    Raises `ConfigError` if there is no record, or `RecordError` if its keys cannot be read.
+    Raises `ConfigError` if there is no record, or none of what a site has seen where that is said to be, and
+    `RecordError` if its keys cannot be read.
     """
     place = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     if not (place / ENTRIES).is_file():
@@ -211,7 +212,15 @@ def _cosigned(reading: Reading) -> str:
 
 
 def _seen_file(path: Path) -> Path:
-    return path / NOTES if path.is_dir() else path
+    """Return the journal that a site has kept there; raises `ConfigError` where there is none that can be read."""
+    file = path / NOTES if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"there is no {NOTES} in {path}; --witness is a site's HOME/runs/RUN, where it is.")
+    try:
+        kept_in(file, SEEN)
+    except RunError as error:
+        raise ConfigError(f"{file} is no {NOTES} of a site: {error} --witness is a site's HOME/runs/RUN.") from error
+    return file
 
 
 def _seeing(path: Path) -> Callable[[Reading], str]:

@@ -64,3 +64,13 @@ def test_a_file_like_the_records_own_is_taken_as_it_is(run):
         assert known == own
     with believed(None, folder) as known:
         assert known is None
+
+
+@pytest.mark.parametrize("name", [".", "none", "rows.csv"])
+def test_a_witness_that_is_none_is_a_wrong_command_and_says_nothing_of_the_record(run, tmp_path, command, name):
+    folder, _ = run
+    (tmp_path / "rows.csv").write_text("age,sick\n1,0\n")
+    told = command("verify", folder, "--witness", tmp_path / name)
+    assert (told.code, told.out) == (2, "")
+    assert "site.db" in told.err
+    assert "--witness is a site's HOME/runs/RUN" in told.err
