@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 import fedloom
-from apps import TOML, written
+from apps import TOML, app, written
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.load import DEMO, _local, load
+from fedloom.load import DEMO, _local, changed, load
 
 PYTHON = """\
 import fedloom
@@ -191,3 +191,8 @@ def test_pythons_own_modules_below_the_apps_folder_stay():
     assert "json" in sys.modules
     assert "json" not in _local(Path("/"))
     assert "numpy" not in _local(Path("/"))
+
+
+def test_true_is_no_number_in_an_app_in_python_either():
+    with pytest.raises(ConfigError, match=r"--set rounds: True cannot take the place of 2: a number is due\."):
+        changed(app(), "rounds=true")

@@ -43,6 +43,20 @@ def test_a_missing_file_is_the_safe_default_and_says_so(tmp_path):
     assert f"fault_text = false, tensors = *, {kept}" in told
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("smallest_cohort = true", "smallest_cohort"),
+        ("witnesses = true", "witnesses"),
+        ("largest_runs = false", "largest_runs"),
+        ("budget = { epsilon = true, delta = 1e-5 }", "budget.epsilon"),
+    ],
+)
+def test_true_is_no_number(tmp_path, text, key):
+    with pytest.raises(ConfigError, match=rf"policy.toml: '{key}' is a number, and true and false are none"):
+        read(tmp_path, text)
+
+
 def test_an_empty_file_is_the_default_too(tmp_path):
     assert read(tmp_path, "") == Policy()
 

@@ -45,6 +45,27 @@ def test_a_name_for_each_part_is_enough(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("rounds=true", "rounds"),
+        ("seed=true", "seed"),
+        ("target={ accuracy = true }", "target.accuracy"),
+        ("strategy.quorum=true", "quorum"),
+        ("strategy.sgd={ lr = true }", "lr"),
+        ('strategy.stages=[{ name = "clip", norm = true }]', "norm"),
+    ],
+)
+def test_true_is_no_number(tmp_path, override, key):
+    assert f"{key!r} is a number, and true and false are none." in refused(tmp_path, 'data = "wine"', override)
+
+
+@pytest.mark.parametrize("value", ['[{name="clip", norm=1.0]', "{ name = 1", '"clip'])
+def test_broken_toml_on_the_command_line_is_called_that(tmp_path, value):
+    sentence = refused(tmp_path, 'data = "wine"', f"strategy.stages={value}")
+    assert sentence.startswith(f"--set: {value} is not TOML: ")
+
+
 def test_everything_at_the_top_is_a_field_of_the_app(tmp_path):
     text = 'name = "n"\nseed = 3\nrounds = 7\nevaluate_every = 2\ndata = "wine"\nclients = 5\nmodel = "mlp"\n'
     text += 'loss = "cross_entropy"\nstrategy = "median"\ntarget = { accuracy = 0.9 }\nstop = { patience = 4 }\n'

@@ -147,8 +147,13 @@ def _fitting(part: Any, name: str, value: Any, key: str) -> Any:
     """Return the value as the field is annotated; parts of an app are not values, and cannot be set."""
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+    from .spec.table import truths
+
+    now = getattr(part, name)
     try:
-        return TypeAdapter(get_type_hints(type(part))[name]).validate_python(value)
+        made = TypeAdapter(get_type_hints(type(part))[name]).validate_python(value)
     except (ValidationError, PydanticUserError) as error:
-        now = getattr(part, name)
         raise ConfigError(f"--set {key}: {value!r} cannot take the place of {now!r}; edit the app.") from error
+    if any(True for _ in truths(value, made)):
+        raise ConfigError(f"--set {key}: {value!r} cannot take the place of {now!r}: a number is due.")
+    return made

@@ -6,6 +6,8 @@ from typing import Any
 from ..core.errors import ConfigError
 from .table import Table, shorthand
 
+_OPENING = ("[", "{", '"', "'")  # what begins so is no bare word
+
 
 def put(table: Table, override: str) -> None:
     """Write "strategy.cohort=10" into a table; a name that stands for a table becomes one first.
@@ -33,12 +35,14 @@ def put(table: Table, override: str) -> None:
 
 
 def parsed(text: str) -> Any:
-    """Return a TOML value, or the text itself where it is a bare word.
+    """Return a TOML value, or the text itself where it is a bare word; raises `ConfigError` for broken TOML.
 
     >>> parsed("0.5"), parsed("mlp"), parsed("[1, 2]")
     (0.5, 'mlp', [1, 2])
     """
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text.lstrip().startswith(_OPENING):
+            raise ConfigError(f"--set: {text} is not TOML: {str(error).partition(' (at ')[0]}.") from error
         return text

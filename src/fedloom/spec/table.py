@@ -2,7 +2,7 @@
 
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,13 @@ def read(path: Path) -> Table:
 def checked(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
     """Return the table as `kind`, or raise a `ConfigError` for the first thing that is wrong, in one sentence."""
     try:
-        return kind(**table)
+        made = kind(**table)
     except ValidationError as error:
         found = error.errors()
+    else:
+        if key := next(truths(table, made), None):
+            raise ConfigError(f"{where}: {key!r} is a number, and true and false are none.")
+        return made
     first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     key = _key(table, first["loc"]) or str(first["loc"][0])
     if first["type"] == "extra_forbidden":
@@ -46,6 +50,29 @@ def checked(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
     if first["type"] == "tuple_type":
         raise ConfigError(f"{where}: {key!r} is a list, such as [{first['input']!r}], got {first['input']!r}.")
     raise ConfigError(f"{where}: {key!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}.")
+
+
+def truths(given: Any, made: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the keys at which true or false was given and taken for a number: pydantic takes them for 1 and 0.
+
+    >>> list(truths({"a": True, "b": [True], "c": True}, {"a": 1, "b": (1.0,), "c": True}))
+    ['a', 'b.0']
+    """
+    if isinstance(given, bool):
+        if not isinstance(made, bool):
+            yield ".".join(place)
+        return
+    if isinstance(given, Mapping):
+        pairs = [(str(key), value, _part(made, key)) for key, value in given.items()]
+    else:
+        both = zip(given, made, strict=True) if isinstance(given, list) else ()
+        pairs = [(str(at), *pair) for at, pair in enumerate(both)]
+    for key, value, part in pairs:
+        yield from truths(value, part, (*place, key))
+
+
+def _part(made: Any, key: str) -> Any:
+    return made[key] if isinstance(made, Mapping) else getattr(made, key)
 
 
 def _key(value: Any, place: Sequence[str | int]) -> str:
