@@ -40,12 +40,25 @@ def test_the_noise_of_the_mean_where_the_clients_are_known(fedloom):
         (("--rate", 0.0), "Poisson.rate must be in (0, 1], got 0.0"),
         (("--clients", 10), "delta of 0.5 is not below one over 10 clients"),
         (("--rounds", 0), "rounds must be at least 1, got 0"),
+        (("--clients", -3), "--clients is 1 or more, got -3"),
+        (("--clip", -1), "--clip is a number above 0, got -1"),
+        (("--clip", "nan"), "--clip is a number above 0, got nan"),
+        (("--mechanism", "skellam", "--survivors", 0), "--survivors is 1 or more, got 0"),
+        (("--mechanism", "bands", "--bands", 0), "--bands is 1 or more, got 0"),
+        (("--every", 0), "--every is 1 or more, got 0"),
     ],
 )
 def test_what_means_nothing_is_refused(fedloom, words, text):
     said = fedloom("calibrate", "--epsilon", 2, "--delta", 0.5, "--rounds", 10, *words)
     assert said.code == 2
     assert text in said.err
+
+
+def test_without_a_word_on_who_takes_part_it_says_what_it_assumes(fedloom):
+    words = ("calibrate", "--epsilon", 2, "--delta", 1e-3, "--rounds", 1)
+    assumed = "Neither --rate nor --everyone is given, so this is for all clients in every round."
+    assert assumed in fedloom(*words).err
+    assert assumed not in fedloom(*words, "--everyone").err
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Annotated, Any
 
 import typer
@@ -50,6 +51,8 @@ class Noise:
             raise ConfigError(f"sampling amplifies nothing for {self.mechanism}; leave --rate out.")
         if self.every != 1 and (isinstance(self.select, Poisson) or self.mechanism in ("skellam", "local")):
             raise ConfigError("--every is for gaussian, tree and bands, and without --rate.")
+        for name, value in (("every", self.every), ("bands", self.bands), ("survivors", self.survivors)):
+            _least_one(name, value)
 
     def event(self, z: float) -> DpEvent:
         """Return what a round releases with that noise multiplier, as the strategy's parts describe it."""
@@ -97,6 +100,9 @@ def command(
     """Say which noise multiplier keeps so many rounds within epsilon, and what that assumes."""
     if everyone and rate is not None:
         raise ConfigError("give one of --rate and --everyone.")
+    _least_one("clients", clients)
+    if not 0 < clip < inf:
+        raise ConfigError(f"--clip is a number above 0, got {clip:g}.")
     checked_delta(delta, clients)
     how = Noise(mechanism, Everyone() if rate is None else Poisson(rate), _every(mechanism, every), bands, survivors)
     sampled = mechanism is Mechanism.gaussian and how.every == 1
@@ -116,9 +122,16 @@ def command(
         said = {"noise_multiplier": z, "budget": epsilon, "noise_of_mean": noise and z * noise}
         tell(said | {"guarantee": found.figures(), "table": rows})
         return
+    if sampled and rate is None and not everyone:
+        say("Neither --rate nor --everyone is given, so this is for all clients in every round.")
     out_console.print(f"noise multiplier {z:.3f}", highlight=False)
     _tell(found, epsilon)
     out_console.print(_table(others, noise))
+
+
+def _least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ConfigError(f"--{name} is 1 or more, got {value}.")
 
 
 def _every(mechanism: Mechanism, every: int | None) -> int:
