@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from hashlib import sha256
 from urllib.request import urlopen
 
 import psutil
@@ -17,12 +18,20 @@ import pytest
 from apps import TOML, written
 from fedloom.core.errors import ConfigError
 from fedloom.load import load
+from fedloom.runtime import shared
+from fedloom.runtime.directory import directory
 from fedloom.runtime.keys import PKI
 from fedloom.status import standing
 from fedloom.trial import COORDINATOR, HOST, Trial, _begin, _listening, ended, names_of, prepared, running
 
 FEDLOOM = (sys.executable, "-c", "from fedloom.cli import main; main()")
 LONG = TOML.replace("rounds = 2", "rounds = 100000")
+
+
+def hidden(gather):
+    """Return an app whose sum is hidden, or the same with a plain one."""
+    stages = 'stages = [{ name = "fixed_point", bits = 24 }]'
+    return f'{TOML}[strategy]\nname = "fedavg"\ngather = "{gather}"\n{stages}\n'
 
 
 def until(true, what, timeout_s=60.0):
@@ -86,6 +95,25 @@ def test_everything_is_prepared_as_it_is_between_institutions(tmp_path):
         assert not (trial.site(name) / PKI).exists()  # it enrols by itself
 
 
+@pytest.mark.parametrize("gather", ["secagg", "encrypted"])
+def test_for_a_hidden_sum_the_sites_know_one_another(tmp_path, gather):
+    app, folder = written(tmp_path, hidden(gather)), tmp_path / "trial"
+    folder.mkdir()
+    trial, _ = prepared(load(app), app, (), 3, folder)
+    homes = [trial.site(name) for name in trial.names]
+    assert [set(directory(home)) for home in homes] == [set(trial.names)] * 3
+    assert {(home / shared.KEY).exists() for home in homes} == {gather == "encrypted"}
+    assert gather == "secagg" or len({shared.read(home) for home in homes}) == 1
+
+
+def test_too_few_sites_for_a_hidden_sum_are_refused(tmp_path):
+    app, folder = written(tmp_path, hidden("secagg")), tmp_path / "trial"
+    folder.mkdir()
+    with pytest.raises(ConfigError, match="SecAgg needs a cohort of 3 clients or more, got 2"):
+        prepared(load(app), app, (), 2, folder)
+    assert not list(folder.iterdir())
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     app = written(tmp_path)
     with pytest.raises(ConfigError, match="is not empty"):
@@ -101,6 +129,20 @@ def test_processes_that_do_not_listen_are_killed():
     ended([process], 0.05)
     process.stdout.close()
     assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gather", ["secagg", "encrypted"])
+def test_it_tries_a_hidden_sum(tmp_path, gather):
+    with tried(tmp_path / "trial", written(tmp_path, hidden(gather))) as process:
+        code, out, err = ends(process)
+    assert (code, "completed" in out) == (0, True), err
+    model = standing(tmp_path / "trial" / COORDINATOR).folder / "model.safetensors"
+    plain = str(written(tmp_path, hidden("plain"), "plain.toml"))
+    alone = subprocess.run(
+        [*FEDLOOM, "run", plain, "--json", "--out", str(tmp_path / "runs")], capture_output=True, text=True, check=True
+    )
+    assert json.loads(alone.stdout.splitlines()[-1])["sha256"] == sha256(model.read_bytes()).hexdigest()
 
 
 @pytest.mark.slow

@@ -15,10 +15,15 @@ from time import monotonic, sleep
 
 from .approval import approval_of, leaving, store
 from .core.errors import ConfigError, RunError
+from .core.parts import Gather
 from .core.rng import stream
 from .data.holds import holdings
+from .gather import Encrypted
 from .load import Loaded
+from .runtime import introduction, shared
 from .runtime.authority import Authority
+from .runtime.enrolment import finish_enrolment, prepare_enrolment
+from .runtime.keys import PKI, ROOT, write_private
 from .runtime.net.snapshot import FILE
 from .runtime.provisioning import provision
 from .serve import RUNS
@@ -76,6 +81,8 @@ def prepared(
 ) -> tuple[Trial, list[str]]:
     """Make folders, keys, invitations and approvals; return the trial, and the sites' tokens in order.
 
+    For a hidden sum the sites are enrolled already, and know one another.
+
     Args:
         loaded: the app; app: what it was loaded from; overrides: of `--set`.
         sites: how many, the first of those that the app's partition knows; None takes `SITES_TRIED`, or all if they
@@ -83,17 +90,37 @@ def prepared(
         folder: an empty one.
 
     Raises:
-        ConfigError: the app's partition has fewer parts, or the folder is in use.
+        ConfigError: the app's partition has fewer parts, the folder is in use, or the app is for more sites.
     """
     trial = Trial(app, overrides, folder, names_of(loaded, sites))
     if any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; give a new folder, so that nothing in it is taken for this trial's.")
+    strategy = loaded.app.strategy
+    strategy.fits(strategy.payload(loaded.app.built.layout).weighted(strategy.cohort(len(trial.names))))
     provision(trial.coordinator, [HOST])
     authority, approval = Authority(trial.coordinator), approval_of(loaded, leaving(loaded.app))
     for name in trial.names:
         trial.site(name).mkdir(parents=True)
         store(trial.site(name), approval)
-    return trial, [authority.invite(name) for name in trial.names]
+    tokens = [authority.invite(name) for name in trial.names]
+    if strategy.gather.hides:
+        _introduced(trial, authority, tokens, strategy.gather)
+    return trial, tokens
+
+
+def _introduced(trial: Trial, authority: Authority, tokens: Sequence[str], gather: Gather) -> None:
+    """Enrol the sites, and give each the list of all keys, as people would; for encrypted sums the shared key too."""
+    homes = [trial.site(name) for name in trial.names]
+    for home, token in zip(homes, tokens, strict=True):
+        write_private(home / PKI / ROOT, (trial.coordinator / PKI / ROOT).read_bytes())
+        finish_enrolment(home, token, authority.enrol(prepare_enrolment(home, token)))
+    keys = introduction.listed(trial.coordinator)
+    for home in homes:
+        introduction.keep(home, keys)
+    if isinstance(gather, Encrypted):
+        sealed = {path.stem: path for path in shared.make(homes[0], gather.fresh())}
+        for home in homes[1:]:
+            shared.opened(home, sealed[home.name])
 
 
 def names_of(loaded: Loaded, sites: int | None) -> list[str]:

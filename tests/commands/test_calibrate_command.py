@@ -54,6 +54,7 @@ def test_what_means_nothing_is_refused(fedloom, words, text):
     assert text in said.err
 
 
+@pytest.mark.slow
 def test_without_a_word_on_who_takes_part_it_says_what_it_assumes(fedloom):
     words = ("calibrate", "--epsilon", 2, "--delta", 1e-3, "--rounds", 1)
     assumed = "Neither --rate nor --everyone is given, so this is for all clients in every round."
