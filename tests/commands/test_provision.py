@@ -94,6 +94,21 @@ def test_what_cannot_be_done_is_refused(tmp_path, words, match):
         run(tmp_path / "home", *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--site", "aach", "--site", "cöln"], "'cöln' cannot be a party's name"),
+        (["--relay", "öst=relay.example"], "'öst' cannot be a party's name"),
+        (["--site", "north", "--hours", "0"], "good for more than 0 and at most 720 hours, got 0"),
+        (["--site", "north", "--hours", "nan"], "good for more than 0 and at most 720 hours, got nan"),
+    ],
+)
+def test_whom_nobody_can_invite_is_refused_before_keys_are_made(tmp_path, words, match):
+    with pytest.raises(ConfigError, match=match):
+        run(tmp_path / "home", "--host", "fl.example", *words)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_new_federation_needs_a_host(tmp_path):
     with pytest.raises(ConfigError, match="give --host"):
         run(tmp_path / "home", "--site", "north")

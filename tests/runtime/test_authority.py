@@ -351,7 +351,7 @@ def test_who_is_not_on_the_roll_is_not_let_in(tmp_path, authority):
         ({"name": "a b"}, "cannot be a party's name"),
         ({"name": "coordinator"}, "is taken"),
         ({"role": "coordinator"}, "can be invited"),
-        ({"hours": 0}, "at most 720 hours"),
+        ({"hours": 0}, "more than 0 and at most 720 hours, got 0"),
         ({"hours": float("nan")}, "at most 720 hours"),
         ({"hosts": ["127.0.0.1"]}, "a relay, and nobody else, has hosts"),
         ({"role": "relay"}, "a relay, and nobody else, has hosts"),

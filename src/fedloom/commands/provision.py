@@ -40,6 +40,7 @@ def command(
         draw_up(home, directory, root_key)
         return
     relays = [_relay(each) for each in relay]
+    _check([*site, *(name for name, _ in relays)], hours)
     authority = _authority(home, host, [address for _, address in relays], life, root_key)
     if deny is not None:
         name, _, reason = deny.partition("=")
@@ -66,13 +67,23 @@ def _relay(text: str) -> tuple[str, str]:
     return name, address
 
 
+def _check(names: list[str], hours: float) -> None:
+    """Refuse names and hours that nobody can be invited with, before keys are made."""
+    try:
+        from ..runtime.authority import check_hours
+        from ..runtime.identity import check_name
+    except ModuleNotFoundError as error:
+        raise MissingExtra("a network of institutions needs cryptography: pip install 'fedloom[network]'") from error
+    check_hours(hours)
+    for name in names:
+        check_name(name)
+
+
 def _authority(
     home: Path, hosts: list[str], relays: list[str], life: float | None, root_key: Path | None
 ) -> "Authority":
-    try:
-        from ..runtime import authority, provisioning
-    except ModuleNotFoundError as error:
-        raise MissingExtra("a network of institutions needs cryptography: pip install 'fedloom[network]'") from error
+    from ..runtime import authority, provisioning
+
     if root_key is not None:
         provisioning.reissue(home, root_key, hosts=hosts, relay_hosts=relays)
         found = authority.Authority(home)

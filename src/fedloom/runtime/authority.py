@@ -24,6 +24,8 @@ from .provisioning import DENY, ISSUING, ROLL, Settings, chain_of, versioned, wr
 from .recent import Recent
 from .roll import Entry, Issued, Roll
 
+MOST_H = 720  # that a token is good
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -77,8 +79,7 @@ class Authority:
             raise ConfigError(f"a site, a relay or an operator can be invited, got {role!r}.")
         if name == settings.name or (there is not None and there.subject.role != role):
             raise ConfigError(f"the name {name!r} is taken; names are unique among all roles. Choose another.")
-        if not 0 < hours <= 720:
-            raise ConfigError(f"a token is good for at most 720 hours, got {hours:g}.")
+        check_hours(hours)
         if bool(hosts) != (role == "relay") or not set(hosts) <= set(settings.relay_hosts):
             raise ConfigError(
                 f"a relay, and nobody else, has hosts, of those of this federation: {list(settings.relay_hosts)}; got "
@@ -231,3 +232,9 @@ class Authority:
 def _digest(key: EllipticCurvePublicKey, subject: Subject) -> str:
     shown = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return sha256(subject.key + shown).hexdigest()
+
+
+def check_hours(hours: float) -> None:
+    """Refuse hours that no token is good for."""
+    if not 0 < hours <= MOST_H:
+        raise ConfigError(f"a token is good for more than 0 and at most {MOST_H} hours, got {hours:g}.")
