@@ -97,9 +97,10 @@ def plan(
         mbps, coordinator_mbps: links, in Mbit/s.
         engine: what trains here.
     """
-    if mbps <= 0 or coordinator_mbps <= 0 or (clients is not None and clients < 1):
-        given = f"{mbps:g} and {coordinator_mbps:g} Mbit/s, {clients} clients"
-        raise ConfigError(f"a plan needs links above 0 Mbit/s and at least one client, got {given}.")
+    if not (mbps > 0 and coordinator_mbps > 0):
+        raise ConfigError(f"a plan needs links above 0 Mbit/s, got {mbps:g} and {coordinator_mbps:g} Mbit/s.")
+    if clients is not None and clients < 1:
+        raise ConfigError(f"a plan needs at least one client, got {clients}.")
     simulation = simulate(app, engine=engine)
     try:
         measured, last = _rounds(simulation)
