@@ -71,10 +71,14 @@ class Serving:
     database: str | None = None
 
     def __post_init__(self) -> None:
-        if self.sites < 1 or (self.capacity is not None and self.capacity < self.sites):
-            raise ConfigError(f"a federation begins with at least one site, and has room for as many; got {self}.")
-        if not (self.least is None or 1 <= self.least <= self.sites) or not self.start_s > 0:
-            raise ConfigError(f"a run begins with 1 to {self.sites} sites, in a time above 0 s; got {self}.")
+        if self.sites < 1:
+            raise ConfigError(f"a federation begins with at least one site, got {self.sites}.")
+        if self.capacity is not None and self.capacity < self.sites:
+            raise ConfigError(f"a federation that begins with {self.sites} sites has no capacity of {self.capacity}.")
+        if self.least is not None and not 1 <= self.least <= self.sites:
+            raise ConfigError(f"the least that a run begins with is 1 to its {self.sites} sites, got {self.least}.")
+        if not self.start_s > 0:
+            raise ConfigError(f"a run begins within a time above 0 s, got {self.start_s:g}.")
 
 
 @dataclass(eq=False)

@@ -66,3 +66,27 @@ def test_another_version_of_an_unfinished_app_is_told_and_how_the_old_one_goes_o
 
 def test_an_app_with_nothing_unfinished_is_served_without_a_word(home, command):
     assert served(command, home, "--set", "name=another")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--database", "sqlite:///foo.db"), "--database is one of PostgreSQL, got one of sqlite: it is postgresql+"),
+        (("--database", "mysql://me:secret@there/fl"), "--database is one of PostgreSQL, got one of mysql: it is"),
+        (("--database", "foo.db"), "--database is no URL: it is postgresql+pg8000://USER@HOST/NAME"),
+        (("--database", "postgresql+pg8000://there/fl"), "--database names no user"),
+        (("--listen", "localhost:99999"), "a port is 0 to 65535, got 99999 in 'localhost:99999'."),
+        (("--listen", "192.0.2.1:0"), "it is no address of this machine; 0.0.0.0 is all of them."),
+        (("--sites", "2", "--least", "3"), "the least that a run begins with is 1 to its 2 sites, got 3."),
+        (("--sites", "3", "--capacity", "2"), "a federation that begins with 3 sites has no capacity of 2."),
+        (("--least", "1", "--start", "0"), "a run begins within a time above 0 s, got 0."),
+    ],
+)
+def test_a_wrong_option_is_refused_in_a_sentence_before_anything_is_served(tmp_path, command, words, said):
+    authority(tmp_path / "home")
+    told = command("serve", written(tmp_path, TOML), "--home", tmp_path / "home", *words)
+    (line,) = [json.loads(line) for line in told.err.splitlines()]
+    assert (told.code, line["level"]) == (2, "error")
+    assert said in line["said"]
+    assert "secret" not in told.err
+    assert not list((tmp_path / "home").glob("runs/*/journal.url"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Set = Annotated[list[str], typer.Option("--set", help="Change a setting: key=value, such as rounds=5; repeatable.")]
 Log = Annotated[Path | None, typer.Option("--log", help="Add JSON lines to this file, instead of saying it here.")]
 Closed = Callable[[State], None]
+PORTS = 65_535
 
 
 def command(
@@ -57,6 +58,8 @@ def command(
     with logged(log) as logger:
         signal.signal(signal.SIGTERM, interrupted)
         host, port = address(listen)
+        if database is not None:
+            check_database(database)
         serving = Serving(
             sites=sites,
             least=least,
@@ -154,6 +157,24 @@ def address(text: str) -> tuple[str, int]:
     (('localhost', 8443), ('::1', 0))
     """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not port.isdecimal():
         raise ConfigError(f"expected HOST:PORT, such as coordinator.example:8443, got {text!r}.")
+    if int(port) > PORTS:
+        raise ConfigError(f"a port is 0 to {PORTS}, got {port} in {text!r}.")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def check_database(url: str) -> None:
+    """Refuse a URL of anything but PostgreSQL; what it says is not repeated, since it may hold a password."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    form = "it is postgresql+pg8000://USER@HOST/NAME; without --database the journal is in SQLite, in the run's folder."
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(f"--database is no URL: {form}") from None
+    if found.get_backend_name() != "postgresql":
+        raise ConfigError(f"--database is one of PostgreSQL, got one of {found.get_backend_name()}: {form}")
+    if found.username is None:
+        raise ConfigError(f"--database names no user: {form}")

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from errno import EADDRNOTAVAIL
 from logging import DEBUG, WARNING, getLogger
 from threading import Thread
 from typing import Any
@@ -57,9 +58,9 @@ class Door:
         try:
             self.listener = socket.create_server((host, port), backlog=256, reuse_port=False)
         except OSError as error:
-            raise WireError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port."
-            ) from error
+            elsewhere = isinstance(error, socket.gaierror) or error.errno == EADDRNOTAVAIL
+            then = "it is no address of this machine; 0.0.0.0 is all of them." if elsewhere else "choose another port."
+            raise WireError(f"cannot listen on {host}:{port}: {error.strerror or error}; {then}") from error
         _many_files()
         Thread(target=self._accept, args=(self.listener,), name="door", daemon=True).start()
         Thread(target=self.reception.look_round, name="roll", daemon=True).start()
