@@ -1,15 +1,17 @@
 """What a site keeps of a run is its own: nobody else on its machine reads updates, or secrets of hidden sums."""
 
+from ssl import SSLCertVerificationError, SSLError
+
 import pytest
 from typer.testing import CliRunner
 
 import fedloom
 from enrolled import federation
 from fedloom.cli import cli
-from fedloom.core.errors import ConfigError
+from fedloom.core.errors import ConfigError, RunError
 from fedloom.core.rng import stream
 from fedloom.data.holds import holdings
-from fedloom.join import Joining, booked, desk
+from fedloom.join import Joining, _enrol, booked, desk
 from fedloom.load import Loaded, load
 from fedloom.relay import Relaying, relay
 from fedloom.runtime.joining import Token
@@ -63,3 +65,33 @@ def test_a_relay_refuses_a_token_of_a_site_before_anything_is_written(tmp_path):
     with pytest.raises(ConfigError, match="the token is for site 'east', not for relay 'east'"):
         relay(loaded, relaying, "127.0.0.1", 0)
     assert {path.name for path in (tmp_path / "east").iterdir()} == {"pki"}
+
+
+def test_whoever_is_not_there_yet_is_called_again_and_later_each_time(tmp_path, monkeypatch):
+    token, said, slept = Token("site", "north", bytes(32), bytes(32)).text(), [], []
+    monkeypatch.setattr("fedloom.join.sleep", slept.append)
+    answers = iter([ConnectionRefusedError(111, "Connection refused"), TimeoutError("timed out"), None])
+
+    def asked(*_):
+        if error := next(answers):
+            raise RunError("nobody answers there") from error
+
+    monkeypatch.setattr("fedloom.join._asked", asked)
+    joining = Joining(name="north", home=tmp_path / "north", server=("localhost", 1), token=token)
+    _enrol(joining, token, lambda event, /, **values: said.append((event, values["said"])))
+    assert [event for event, _ in said] == ["away", "away"]
+    assert "Connection refused; calling again in" in said[0][1]
+    assert 0.25 <= slept[0] <= 0.75 <= 2 * slept[1] <= 3
+
+
+@pytest.mark.parametrize("cause", [SSLCertVerificationError(1, "certificate verify failed"), SSLError("no TLS"), None])
+def test_whoever_is_somebody_else_is_not_called_again(tmp_path, monkeypatch, cause):
+    token = Token("site", "north", bytes(32), bytes(32)).text()
+
+    def asked(*_):
+        raise RunError("that is not the coordinator") from cause
+
+    monkeypatch.setattr("fedloom.join._asked", asked)
+    joining = Joining(name="north", home=tmp_path / "north", server=("localhost", 1), token=token)
+    with pytest.raises(RunError, match="that is not the coordinator"):
+        _enrol(joining, token, lambda *_: None)

@@ -1,13 +1,17 @@
 """One institution's side of a federation: its own copy of the app, its own rows, its own policy."""
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from hashlib import sha256
+from logging import getLogger
 from pathlib import Path
-from typing import Any
+from secrets import SystemRandom
+from time import monotonic, sleep
+from typing import Any, TypeGuard
 
 from filelock import FileLock, Timeout
 
@@ -47,9 +51,9 @@ from .runtime.joining import Token
 from .runtime.keys import PKI, TLS
 from .runtime.net import enrolling
 from .runtime.net.desk import Desk
-from .runtime.net.site import Site
+from .runtime.net.site import FIRST_S, MOST_S, Site
 from .runtime.net.spool import Spool
-from .runtime.net.telling import Told
+from .runtime.net.telling import Told, why
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
@@ -57,6 +61,7 @@ from .store.notes import FILE as NOTES
 from .store.notes import Notes
 from .store.usage import Usage
 
+log = getLogger(__name__)
 ROOM = 24  # bytes that arrive for each value of the model, at most
 SPARE = 1 << 20
 
@@ -98,7 +103,11 @@ class Joining:
                 )
 
 
-def enrolled(joining: Joining) -> Credentials:
+def _logged(event: str, /, **values: str | int) -> None:
+    log.info(event, extra=values)
+
+
+def enrolled(joining: Joining, told: Told = _logged) -> Credentials:
     """Return the site's credentials, after enrolling if it has none yet; raises `AccessDenied` or `ConfigError`."""
     joining.check()
     try:
@@ -109,15 +118,40 @@ def enrolled(joining: Joining) -> Credentials:
             raise ConfigError(
                 f"{joining.home} has no certificate yet; join with the --token that `fedloom provision` printed."
             ) from None
-        _enrol(joining, joining.token)
+        _enrol(joining, joining.token, told)
         credentials = Credentials(joining.home)
         peer = credentials.peer
     if peer.expires <= datetime.now(UTC) and joining.token is not None:
-        _enrol(joining, joining.token)
+        _enrol(joining, joining.token, told)
     return credentials
 
 
-def _enrol(joining: Joining, token: str) -> None:
+def _enrol(joining: Joining, token: str, told: Told) -> None:
+    """Enrol; who cannot be reached is called again, as a site does later, and as long."""
+    wait_s, since = FIRST_S, monotonic()
+    while True:
+        try:
+            return _asked(joining, token)
+        except RunError as error:
+            cause = error.__cause__
+            if not _unreached(cause) or monotonic() - since > Site.away_s:
+                raise
+            pause = wait_s * (0.5 + SystemRandom().random())
+            told("away", said=f"{why(cause, joining.server[0])}; calling again in {pause:.1f} s")
+        sleep(pause)
+        wait_s = min(MOST_S, 2 * wait_s)
+
+
+def _unreached(cause: BaseException | None) -> TypeGuard[OSError]:
+    """Was nobody there? Whoever shows a wrong certificate, or speaks no TLS, does so the next time too.
+
+    >>> _unreached(ConnectionRefusedError()), _unreached(ssl.SSLCertVerificationError())
+    (True, False)
+    """
+    return isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
+
+
+def _asked(joining: Joining, token: str) -> None:
     made(joining.home, "choose another --home")
     context = enrolment_context(joining.home, token, joining.server)
     request = prepare_enrolment(joining.home, token)
@@ -145,7 +179,7 @@ def join(loaded: Loaded, joining: Joining, told: Told) -> Site:
     own = rows(loaded.app, joining)
     if not own.train_size:
         raise DataError(f"{joining.name} has no rows to train on.")
-    credentials = enrolled(joining)
+    credentials = enrolled(joining, told)
     if loaded.app.strategy.gather.hides:
         _known(loaded, joining.home, "")  # refused now, not in a round
     books = booked(joining, own)

@@ -2,8 +2,10 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -16,7 +18,7 @@ OPTIONS = {"join": (), "relay": ("--listen", f"{HOST}:0")}
 
 
 def stopped(folder, command, waits, how):
-    """Run a command until it has said what it waits for, and end it; return its code and its last lines."""
+    """Run and end a command of a party that has enrolled."""
     there = authority(folder / "above", relay_hosts=["relay.example"])
     home = folder / "home"
     if command == "join":
@@ -24,7 +26,12 @@ def stopped(folder, command, waits, how):
     else:
         authority(home)
         enrolled(there, home / ABOVE, "client-000", "relay", hosts=["relay.example"])
-    words = ("--server", f"{HOST}:1", "--as", "client-000", "--home", str(home), *OPTIONS[command])
+    return ended(folder, command, home, waits, how)
+
+
+def ended(folder, command, home, waits, how, *more):
+    """Run a command until it has said what it waits for, and end it; return its code and its last lines."""
+    words = ("--server", f"{HOST}:1", "--as", "client-000", "--home", str(home), *OPTIONS[command], *more)
     err = folder / "err"
     with (
         err.open("w") as to,
@@ -47,3 +54,48 @@ def test_who_is_stopped_ends_with_130_and_has_not_crashed(tmp_path, command, wai
     assert code == 130, lines
     assert {line["level"] for line in lines} == {"info"}
     assert lines[-1]["event"] == ("stopped" if how == signal.SIGINT else "ended")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["join", "relay"])
+def test_who_calls_for_the_first_time_and_is_stopped_ends_the_same_way(tmp_path, command, how):
+    there = authority(tmp_path / "above", relay_hosts=["relay.example"])
+    home = tmp_path / "home"
+    if command == "relay":
+        authority(home)
+    role = {"join": ("site", []), "relay": ("relay", ["relay.example"])}[command]
+    token = there.invite("client-000", role[0], hosts=role[1])
+    code, lines = ended(tmp_path, command, home, "away", how, "--token", token)
+    assert code == 130, lines
+    assert [line["event"] for line in lines[-2:]] == ["away", "stopped"]
+    assert "Connection refused; calling again in " in lines[0]["said"]
+
+
+def test_who_calls_before_the_coordinator_is_there_enrols_once_it_is(tmp_path):
+    home = tmp_path / "coordinator"
+    token = authority(home).invite("client-000")
+    with closing(socket.create_server((HOST, 0))) as free:
+        port = free.getsockname()[1]
+    site, err = tmp_path / "site", tmp_path / "err"
+    joins = ("join", "demo", "--server", f"{HOST}:{port}", "--as", "client-000", "--home", site, "--token", token)
+    serves = ("serve", "demo", "--home", home, "--listen", f"{HOST}:{port}", "--log", tmp_path / "log")
+    with ExitStack() as held:
+        started(held, err, joins)
+        until(lambda: '"away"' in err.read_text())
+        started(held, tmp_path / "out", serves)
+        until(lambda: '"connected"' in err.read_text())
+
+
+def started(held, err, words):
+    """Start a command, which is killed at the end."""
+    to = held.enter_context(err.open("w"))
+    process = subprocess.Popen([*COMMAND, *map(str, words)], stderr=to, env=surroundings(), cwd=err.parent)
+    held.callback(process.wait)
+    held.callback(process.kill)
+
+
+def until(true, timeout_s=60.0):
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..load import load
-from .logs import STOPPED, code_of, logged, telling
+from .logs import code_of, logged, stoppable, telling
 from .serve import Log, Set, address
 
 
@@ -31,7 +31,7 @@ def command(
     """Take part in a federation: call the coordinator, train on this site's rows, send updates. Rows never leave."""
     from ..join import Joining, alone, join
 
-    with logged(log) as logger, ExitStack() as held:
+    with logged(log) as logger, stoppable(logger, "join again to go on"), ExitStack() as held:
         joining = Joining(name=as_, home=home, server=address(server), data=data, token=token)
         joining.check()
         held.enter_context(alone(home))
@@ -42,8 +42,7 @@ def command(
             ended = site.live()
         except KeyboardInterrupt:
             site.stop()
-            logger.info("stopped", extra={"said": "join again to go on with the run"})
-            raise typer.Exit(STOPPED) from None
+            raise
         logger.info("ended", extra={"status": ended.status, "said": ended.reason})
     if code := code_of(ended.status):
         raise typer.Exit(code)

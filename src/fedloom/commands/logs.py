@@ -8,6 +8,7 @@ carry a row or a key into a log. `docs/network.md` lists the events.
 import json
 import logging
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -132,6 +133,25 @@ def logged(to: Path | None = None, *, terminal: bool | None = None) -> Iterator[
         root.propagate = propagate
         if opened is not None:
             opened.close()
+
+
+@contextmanager
+def stoppable(logger: Logger, said: str) -> Iterator[None]:
+    """Let Ctrl-C, and SIGTERM, end what the block does without a crash, and say how it goes on.
+
+    SIGTERM is taken for Ctrl-C until the block takes it otherwise.
+    """
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        yield
+    except KeyboardInterrupt:
+        logger.info("stopped", extra={"said": said})
+        raise typer.Exit(STOPPED) from None
+
+
+def interrupted(*_: object) -> None:
+    """Take SIGTERM, which is how service managers stop a process, for Ctrl-C: what was reached is saved."""
+    raise KeyboardInterrupt
 
 
 def code_of(status: str) -> int:

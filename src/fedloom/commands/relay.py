@@ -8,7 +8,7 @@ import typer
 
 from ..core.words import counted
 from ..load import load
-from .logs import STOPPED, code_of, logged, telling
+from .logs import code_of, logged, stoppable, telling
 from .serve import Log, Set, address
 
 
@@ -47,7 +47,7 @@ def command(
         leases=Leases(away_s=away, task_s=lease, evaluate_s=evaluate),
         token=token,
     )
-    with logged(log) as logger:
+    with logged(log) as logger, stoppable(logger, "start this relay again to go on"):
         passing, port = relay(load(app, set_), relaying, *address(listen))
         where = f"{listen.rpartition(':')[0]}:{port}"
         said = f"for {counted(sites, 'member')}; above is {server}"
@@ -57,8 +57,7 @@ def command(
             ended = passing.live(telling(logger))
         except KeyboardInterrupt:
             passing.stop()
-            logger.info("stopped", extra={"said": "start this relay again to go on with the run"})
-            raise typer.Exit(STOPPED) from None
+            raise
         logger.info("ended", extra={"status": ended.status, "said": ended.reason})
     if code := code_of(ended.status):
         raise typer.Exit(code)

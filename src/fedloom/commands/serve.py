@@ -13,7 +13,7 @@ from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, Qu
 from ..core.state import State
 from ..core.words import counted
 from ..load import load
-from .logs import OWN, STOPPED, logged
+from .logs import OWN, STOPPED, interrupted, logged
 from .told import console, tell, trained
 
 if TYPE_CHECKING:
@@ -143,11 +143,6 @@ def _told(state: State, logger: Logger) -> None:
         told = {"round": state.round, "seconds": round(state.record.seconds, 3), "faults": len(state.record.faults)}
         measured = {name: round(value, 6) for name, value in figures(state).items() if name not in OWN}
         logger.info("round closed", extra=measured | told)
-
-
-def interrupted(*_: object) -> None:
-    """Take SIGTERM, which is how service managers stop a process, for Ctrl-C: what was reached is saved."""
-    raise KeyboardInterrupt
 
 
 def address(text: str) -> tuple[str, int]:

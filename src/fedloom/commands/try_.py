@@ -15,7 +15,8 @@ from ..core.errors import RunError
 from ..core.folders import filled
 from ..core.words import counted
 from ..load import load
-from .serve import Set, interrupted
+from .logs import interrupted
+from .serve import Set
 from .status import view
 from .told import complain, console, out_console, say
 
