@@ -79,7 +79,8 @@ def test_a_file_that_is_not_there(tmp_path):
     assert refused(tmp_path / "nowhere.toml").endswith("`fedloom new FILE.csv` writes one for your own rows.")
     python(tmp_path, name="hospitals.py")
     assert refused(tmp_path / "hospital.py").endswith("did you mean 'hospitals.py'?")
-    assert refused(str(tmp_path)).startswith("there is no file")
+    (tmp_path / "clinics.py").mkdir()
+    assert refused(tmp_path / "clinic.py").endswith("`fedloom new FILE.csv` writes one for your own rows.")
     assert "an app is a .py or a .toml file, got '.json'." in refused(written(tmp_path, "{}", "app.json"))
     assert "got 'no suffix'" in refused(written(tmp_path, "", "app"))
 

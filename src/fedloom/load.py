@@ -32,6 +32,8 @@ class Loaded:
 def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     """Return the app in that file; raises `ConfigError` in one sentence for anything that keeps it from being one."""
     path = _EXAMPLES / "demo.toml" if name == DEMO else Path(name)
+    if path.is_dir():
+        raise ConfigError(f"{name!r} is a folder; an app is a .py or a .toml file, so name one in it.")
     if not path.is_file():
         raise ConfigError(f"there is no file {name!r}; {_suggested(path)}")
     if path.suffix == ".toml":
@@ -50,7 +52,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
 
 
 def _suggested(path: Path) -> str:
-    others = sorted(each.name for each in path.parent.glob("*") if each.suffix in (".toml", ".py"))
+    others = sorted(each.name for each in path.parent.glob("*") if each.suffix in (".toml", ".py") and each.is_file())
     near = get_close_matches(path.name, others, 1)
     return f"did you mean {near[0]!r}?" if near else "`fedloom new FILE.csv` writes one for your own rows."
 
@@ -70,7 +72,7 @@ def _from_python(path: Path) -> tuple[App, str]:
         spec.loader.exec_module(module)
     except FedloomError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{path.name} cannot be run: {_place(error, path)}{type(error).__name__}: {' '.join(str(error).split())}."
         ) from error
@@ -82,7 +84,7 @@ def _from_python(path: Path) -> tuple[App, str]:
     return app, _code({path, *(file for name, file in _local(path.parent).items() if name not in before)})
 
 
-def _place(error: Exception, path: Path) -> str:
+def _place(error: BaseException, path: Path) -> str:
     line, trace = getattr(error, "lineno", None), error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):

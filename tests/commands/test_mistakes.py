@@ -30,3 +30,16 @@ def test_join_says_that_its_folder_cannot_be_made(command, tmp_path):
 
 def test_new_of_a_folder_is_refused(command):
     assert ". is a folder; name a CSV file in it." in refused(command, "new", ".")
+
+
+@pytest.mark.parametrize("name", [".", "d.toml", "d.py", "d"])
+def test_a_folder_is_no_app_and_none_is_suggested(command, tmp_path, name):
+    (tmp_path / name).mkdir(exist_ok=True)
+    assert f"'{name}' is a folder; an app is a .py or a .toml file" in refused(command, "run", name)
+
+
+@pytest.mark.parametrize("text", ["raise SystemExit(3)", "exit()", "import sys\nsys.exit('no GPU here')"])
+def test_an_app_that_ends_python_is_named(command, tmp_path, text):
+    sentence = refused(command, "run", written(tmp_path, text, "app.py"))
+    assert "app.py cannot be run: line " in sentence
+    assert "SystemExit: " in sentence
