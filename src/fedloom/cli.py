@@ -1,5 +1,5 @@
 """The command line: every message says what happened and what comes next. Exit codes: 0 done (also when a target was
-missed), 1 a run that failed, 2 something that was refused before it began, 130 stopped by Ctrl-C.
+missed), 1 a run that failed, 2 something that was refused before it began, 130 stopped by Ctrl-C or SIGTERM.
 """
 
 import sys
@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from .attackers import Attackers, called
+from .commands.logs import terminable
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
 from .load import DEMO, Loaded, load
@@ -245,7 +246,7 @@ def _introduce(recording: Recording, loaded: Loaded) -> None:
 
 def _finish(recording: Recording, json_: bool, compare: bool | None) -> None:
     code = 0
-    with closing(recording):
+    with closing(recording), terminable():
         try:
             trained(recording, json_)
         except KeyboardInterrupt:

@@ -97,3 +97,17 @@ def test_a_run_survives_kill_at_any_instant(tmp_path, engine):
     assert (row["status"], row["rounds"]) == ("completed", 150)
     events = [json.loads(line) for line in command(tmp_path, "show", "last", "--json").splitlines()]
     assert [event["round"] for event in events[:-1]] == list(range(1, 151))
+
+
+@pytest.mark.parametrize("engine", ["sequential", "pool"])
+def test_sigterm_stops_a_run_as_ctrl_c_does(tmp_path, engine):
+    path = written(tmp_path, APP, "slow.py")
+    words = [*COMMAND, "run", path, "--json", "--engine", engine]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.terminate()
+        said, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert last(said)["status"] == "stopped"
+    status, rounds = recorded(tmp_path / "runs")
+    assert (status, rounds) == ("stopped", list(range(1, last(said)["rounds"] + 1)))

@@ -149,6 +149,16 @@ def stoppable(logger: Logger, said: str) -> Iterator[None]:
         raise typer.Exit(STOPPED) from None
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C while the block runs."""
+    before = signal.signal(signal.SIGTERM, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def interrupted(*_: object) -> None:
     """Take SIGTERM, which is how service managers stop a process, for Ctrl-C: what was reached is saved."""
     raise KeyboardInterrupt

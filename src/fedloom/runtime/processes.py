@@ -136,6 +136,7 @@ class Processes:
     ) -> None:
         """Live as a worker: do chunks until the pipe closes or says so."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and what that does on SIGTERM is not a worker's to do
         _die_with(parent)
         for other in foreign:
             other.close()
