@@ -16,6 +16,7 @@ from .attackers import Attackers, called
 from .commands.logs import terminable
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
+from .core.folders import apart
 from .load import DEMO, Loaded, load
 from .recording import Recording
 from .running import begin
@@ -205,6 +206,8 @@ def predict(
     from .predict import preview, statistics_of
     from .report.tables import predictions_table
 
+    if output is not None:
+        apart(output, data)
     with _recording(run, out) as recording:
         vector, app = recording.deployed(site), recording.simulation.app
         found = predicted(app.built, vector, app.data.source, statistics_of(recording.folder or out), data)

@@ -43,3 +43,31 @@ def test_an_app_that_ends_python_is_named(command, tmp_path, text):
     sentence = refused(command, "run", written(tmp_path, text, "app.py"))
     assert "app.py cannot be run: line " in sentence
     assert "SystemExit: " in sentence
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "last", "--data", "rows.csv", "--output", "rows.csv"),
+        ("blind", "--encrypt", "rows.csv", "--form", "form", "--key", "key", "--output", "./rows.csv"),
+        (
+            "blind",
+            "--decrypt",
+            "answer",
+            "--form",
+            "form",
+            "--key",
+            "key",
+            "--data",
+            "rows.csv",
+            "--output",
+            "rows.csv",
+        ),
+        ("new", "rows.csv", "--output", "rows.csv", "--force"),
+    ],
+    ids=" ".join,
+)
+def test_rows_are_not_written_over(command, tmp_path, words):
+    (tmp_path / "rows.csv").write_text("age,sick\n1,0\n")
+    assert "rows.csv is the file that is read, and would be lost" in refused(command, *words)
+    assert (tmp_path / "rows.csv").read_text() == "age,sick\n1,0\n"

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from fedloom.core.errors import ConfigError
-from fedloom.core.folders import filled, made
+from fedloom.core.folders import apart, filled, made
 
 
 def test_a_folder_is_made_where_there_is_none(tmp_path):
@@ -36,3 +38,11 @@ def test_what_fails_leaves_what_was_written(tmp_path):
     with pytest.raises(KeyError), filled(tmp_path / "new", "choose another") as folder:
         half(folder)
     assert (tmp_path / "new" / "file").is_file()
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    apart(Path("b.csv"), Path("a.csv"), None)
+    for other in (Path("a.csv"), tmp_path / "a.csv", Path("x/../a.csv")):
+        with pytest.raises(ConfigError, match=r"--output .*a.csv is the file that is read, and would be lost"):
+            apart(other, Path("b.csv"), Path("a.csv"))

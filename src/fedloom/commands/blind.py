@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..core.errors import ConfigError, DataError
+from ..core.folders import apart
 from ..core.layout import Vector
 from ..core.model import Model
 from ..load import load
@@ -39,6 +40,8 @@ def command(
     """Predict with somebody's linear or logistic model on rows that they cannot read, in four small steps."""
     if sum(step is not None for step in (describe, encrypt, answer, decrypt)) != 1:
         raise ConfigError(f"give one of {STEPS}.")
+    if output is not None:
+        apart(output, encrypt, answer, decrypt, form, data, key if encrypt is None else None)
     if describe is not None:
         _describe(describe, out, _given("output", output))
     if encrypt is not None:

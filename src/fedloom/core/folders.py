@@ -1,4 +1,4 @@
-"""Folders that a command is told to write into: made, or refused in one sentence."""
+"""Folders and files that a command is told to write: made, or refused in one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,3 +28,10 @@ def filled(folder: Path, then: str) -> Iterator[Path]:
             if new:
                 folder.rmdir()
         raise
+
+
+def apart(output: Path, *inputs: Path | None) -> None:
+    """Refuse to write over a file that is read; raises `ConfigError`."""
+    for given in inputs:
+        if given is not None and given.resolve() == output.resolve():
+            raise ConfigError(f"--output {output} is the file that is read, and would be lost; name another one.")
