@@ -13,6 +13,10 @@ def started_from(simulation: Simulation, state: State, path: Path) -> State:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"{path} cannot be read as a model file: there is no such file; it is one like runs/RUN/model.safetensors."
+        )
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -71,3 +71,31 @@ def test_rows_are_not_written_over(command, tmp_path, words):
     (tmp_path / "rows.csv").write_text("age,sick\n1,0\n")
     assert "rows.csv is the file that is read, and would be lost" in refused(command, *words)
     assert (tmp_path / "rows.csv").read_text() == "age,sick\n1,0\n"
+
+
+def test_a_run_starts_from_a_file(command, tmp_path):
+    said = ". cannot be read as a model file: there is no such file; it is one like runs/RUN/model.safetensors."
+    assert said in refused(command, "run", written(tmp_path), "--start-from", ".")
+
+
+def test_a_form_that_is_none_is_named(command, tmp_path):
+    (tmp_path / "nan.toml").write_text("rounds = 2\n")
+    words = ("blind", "--encrypt", "rows.csv", "--form", "nan.toml", "--key", "key", "--output", "query")
+    assert "nan.toml: this is no form of `fedloom blind --describe`" in refused(command, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("verify", "run", "--keys", "rows.csv"), "like a record's keys.json, or a site's HOME/pki/log.json"),
+        (("key", "--home", "north", "--open", "rows.csv"), "the file that `fedloom key --make` has written"),
+        (("approve", "--home", "north", "--directory", "rows.csv"), "the list that `fedloom provision --directory`"),
+    ],
+    ids=["keys", "sealed key", "directory"],
+)
+def test_a_file_that_is_none_of_these_is_said_to_be_so(command, tmp_path, words, what):
+    (tmp_path / "rows.csv").write_text("age,sick\n1,0\n")
+    (tmp_path / "run").mkdir()
+    sentence = refused(command, *words)
+    assert sentence.startswith("error FL100: rows.csv cannot be read: Expecting value")
+    assert what in sentence

@@ -104,8 +104,12 @@ class Form:
 
     @staticmethod
     def read(path: Path) -> "Form":
-        """Return the form in a file."""
-        return Form.parsed(read(path, _MOST))
+        """Return the form in a file; raises `DataError`, with the file's name, for one that holds none."""
+        content = read(path, _MOST)
+        try:
+            return Form.parsed(content)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""

@@ -62,9 +62,9 @@ def _folder(run: str, out: Path) -> Path:
 @contextmanager
 def believed(keys: Path | None, folder: Path) -> Iterator[Path | None]:
     """Give keys in the form of a record's `keys.json`: as they are, or from what a site knows (`HOME/pki/log.json`)."""
-    from ..store.files import read_json, write_json
+    from ..store.files import write_json
 
-    met: Any = {} if keys is None else read_json(keys)
+    met: Any = {} if keys is None else _read(keys)
     form = {name: type(value) for name, value in met.items()} if isinstance(met, dict) else {}
     if keys is None or form != {"name": str, "key": str}:
         yield keys
@@ -72,6 +72,12 @@ def believed(keys: Path | None, folder: Path) -> Iterator[Path | None]:
     with TemporaryDirectory() as place:
         write_json(Path(place) / keys.name, _known(met, keys.parent.parent, folder))
         yield Path(place) / keys.name
+
+
+def _read(keys: Path) -> Any:
+    from ..runtime.directory import handed
+
+    return handed(keys, "like a record's keys.json, or a site's HOME/pki/log.json")
 
 
 def _known(met: dict[str, str], home: Path, folder: Path) -> dict[str, object]:

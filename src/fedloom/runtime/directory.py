@@ -8,7 +8,7 @@ a site comes to it.
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import AccessDenied, ConfigError
+from ..core.errors import AccessDenied, ConfigError, RunError
 from ..core.hidden import Directory, Identity
 from ..store.files import read_json
 from .credentials import Credentials
@@ -43,6 +43,14 @@ def identity(home: Path, run: str) -> Identity:
     """Return who a site is in a run to the others of a hidden sum; refuses as `directory` does."""
     credentials = Credentials(home)
     return Identity(credentials.peer.name, run, credentials.sign, directory(home))
+
+
+def handed(path: Path, what: str) -> Any:
+    """Return what the JSON of a file holds that somebody was handed; raises `ConfigError`, which says `what` it is."""
+    try:
+        return read_json(path)
+    except RunError as error:
+        raise ConfigError(f"{error} It must be {what}.") from error
 
 
 def keys_of(path: Path, content: Any) -> dict[str, bytes]:

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from ..core.errors import ConfigError
 from ..core.hidden import Directory
-from ..store.files import read_json, write_json
+from ..store.files import write_json
 from .credentials import Credentials
-from .directory import DIRECTORY, VERSION, keys_of
+from .directory import DIRECTORY, VERSION, handed, keys_of
 from .identity import bytes_of, text_of
 from .keys import PKI, ROOT, private, tls_key
 from .provisioning import ROLL
@@ -64,7 +64,7 @@ def read(path: Path, home: Path) -> tuple[Directory, bool]:
 
     Raises `ConfigError` for a list that has another key for this site, or a signature of somebody else.
     """
-    content = read_json(path)
+    content = handed(path, "the list that `fedloom provision --directory` has written where the roll is")
     signature = content.pop("signature", None) if isinstance(content, dict) else None
     keys, own = keys_of(path, content), Credentials(home).peer
     if keys.get(own.name) != own.key:

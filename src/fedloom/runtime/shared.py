@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ..core.errors import AccessDenied, ConfigError
-from ..store.files import read_json, write_json
+from ..store.files import write_json
 from .credentials import Credentials
-from .directory import directory
+from .directory import directory, handed
 from .identity import bytes_of, text_of, verify
 from .keys import IDENTITY, PKI, identity_key, private, write_private
 
@@ -56,7 +56,8 @@ def opened(home: Path, path: Path) -> str:
 
     Raises `AccessDenied` for a file that is for somebody else, or not by a site of the list.
     """
-    content, own, keys = read_json(path), Credentials(home), directory(home)
+    content = handed(path, "the file that `fedloom key --make` has written for this site, at the one that made the key")
+    own, keys = Credentials(home), directory(home)
     match content:
         case {"version": 1, "from": str(sender), "for": str(name), "signature": str(signature), **rest} if set(
             rest
