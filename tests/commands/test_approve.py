@@ -5,10 +5,13 @@ import typer
 from typer.testing import CliRunner
 
 from apps import written
+from enrolled import federation
 from fedloom.approval import approved, listed
 from fedloom.commands.approve import command
 from fedloom.core.errors import ConfigError
 from fedloom.load import load
+from fedloom.runtime import introduction
+from fedloom.runtime.credentials import Credentials
 
 APP = """\
 data = "breast_cancer"
@@ -136,3 +139,20 @@ def test_what_the_budget_never_lets_leave_cannot_be_approved(site, tmp_path):
     assert listed(home) == []
     (home / "policy.toml").write_text(BUDGET)
     assert run(private, "--yes").exit_code == 0
+
+
+def test_witnesses_whose_keys_are_not_there_are_warned_of(site, tmp_path):
+    run, _, path = site
+    federation(tmp_path, "home", "north", "south")
+    home = tmp_path / "home"
+    (home / "policy.toml").write_text("witnesses = 2\n")
+    for told in (run(path, "--yes"), run(path)):  # approved already, the second time
+        assert told.exit_code == 0
+        assert (
+            f"Warning: the policy asks for 2 other witnesses, and {home / 'directory.json'} is missing" in told.stdout
+        )
+    keys = {name: Credentials(tmp_path / name).peer.key for name in ("home", "north", "south")}
+    introduction.keep(home, {name: keys[name] for name in ("home", "north")})
+    assert "directory.json has keys of 1 other site: until `fedloom approve --directory FILE" in run(path).stdout
+    introduction.keep(home, keys)
+    assert "Warning" not in run(path).stdout

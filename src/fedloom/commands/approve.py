@@ -58,6 +58,8 @@ def _approve(loaded: Loaded, home: Path, yes: bool) -> None:
     policy, shown = policyfile.read(home), leaving(loaded.app)
     show(loaded, shown)
     _say(policyfile.told(home, policy))
+    if warned := _unwitnessed(home, policy):
+        _say(warned)
     objections = policy.objections(loaded.app.strategy, loaded.app.strategy.payload(loaded.app.built.layout))
     if objections := [*objections, *_unaffordable(loaded, policy)]:
         raise ConfigError(f"{loaded.app.name} cannot be approved: {' '.join(objections)}")
@@ -72,6 +74,25 @@ def _approve(loaded: Loaded, home: Path, yes: bool) -> None:
         typer.confirm(f"May all of this leave {home.resolve()}?", abort=True)
     path = store(home, approval_of(loaded, shown))
     _say(f"approved: {path}")
+
+
+def _unwitnessed(home: Path, policy: Policy) -> str:
+    """Return what is missing of the witnesses that the policy asks for; `fedloom join` refuses without them."""
+    if not policy.witnesses:
+        return ""
+    from ..runtime.directory import DIRECTORY, directory
+
+    path, others, there = home / DIRECTORY, 0, "is missing"
+    if path.exists():
+        others = len(directory(home)) - 1
+        there = f"has keys of {counted(others, 'other site')}"
+    if others >= policy.witnesses:
+        return ""
+    return (
+        f"Warning: the policy asks for {counted(policy.witnesses, 'other witness', 'other witnesses')}, and {path} "
+        f"{there}: until `fedloom approve --directory FILE --home {home}` has brought the keys, `fedloom join` enrols "
+        "and then refuses."
+    )
 
 
 def _unaffordable(loaded: Loaded, policy: Policy) -> list[str]:
