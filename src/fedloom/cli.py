@@ -133,6 +133,8 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
     from .report.tables import runs_table
     from .store.runs import listed
 
+    if not out.is_dir() and (out != RUNS or out.exists()):
+        raise ConfigError(f"there is no folder {out}; --out is where runs live, which is {RUNS} by default.")
     rows = [
         {
             "run": row.run,

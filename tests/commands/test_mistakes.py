@@ -99,3 +99,10 @@ def test_a_file_that_is_none_of_these_is_said_to_be_so(command, tmp_path, words,
     sentence = refused(command, *words)
     assert sentence.startswith("error FL100: rows.csv cannot be read: Expecting value")
     assert what in sentence
+
+
+@pytest.mark.parametrize("name", ["file", "none"])
+@pytest.mark.parametrize("words", [("runs", "--out"), ("runs", "--json", "--out"), ("approve", "--list", "--home")])
+def test_what_is_no_folder_has_nothing_to_list(command, tmp_path, words, name):
+    (tmp_path / "file").touch()
+    assert f"there is no folder {name}; {words[-1]} is " in refused(command, *words, name)

@@ -136,6 +136,8 @@ def _changed(changes: list[str], of: str) -> None:
 
 
 def _list(home: Path) -> None:
+    if not home.is_dir():
+        raise ConfigError(f"there is no folder {home}; --home is the one of this site, with its policy and approvals.")
     found = listed(home)
     for each in found:
         state = f"revoked {each.revoked}" if each.revoked else "holds"
