@@ -180,7 +180,9 @@ def test_refused_in_one_sentence(command):
     path = table("rows.csv", yes_no, x=value)
     assert "there is no such file; did you mean 'rows.csv'?" in refused(command, "rosw.csv")
     assert "there is no column 'labell'; did you mean 'label'?" in refused(command, path, "--label", "labell")
-    assert "none/x.toml cannot be written: No such file" in refused(command, path, "--output", "none/x.toml")
+    assert "there is no folder none for x.toml; choose another --output." in refused(
+        command, path, "--output", "none/x.toml"
+    )
     command("new", path)
     assert "rows.toml exists already" in refused(command, path)
     assert command("new", path, "--force").code == 0

@@ -16,7 +16,7 @@ from .attackers import Attackers, called
 from .commands.logs import terminable
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
-from .core.folders import apart
+from .core.folders import writable
 from .load import DEMO, Loaded, load
 from .recording import Recording
 from .running import begin
@@ -209,7 +209,7 @@ def predict(
     from .report.tables import predictions_table
 
     if output is not None:
-        apart(output, data)
+        writable(output, data)
     with _recording(run, out) as recording:
         vector, app = recording.deployed(site), recording.simulation.app
         found = predicted(app.built, vector, app.data.source, statistics_of(recording.folder or out), data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .core.errors import ConfigError
-from .core.folders import apart
+from .core.folders import writable
 from .data import Inferred, infer
 from .data.schema import Column, Schema, is_number, number, plain
 from .data.texts import Texts, read_texts
@@ -51,7 +51,7 @@ sgd = { lr = {lr}, epochs = 1, batch_size = {batch} }
 
 def write_app(csv: Path, label: str | None, output: Path, force: bool) -> Path:
     """Write the app and return its path; refuses to overwrite a file unless forced."""
-    apart(output, csv)
+    writable(output, csv)
     if output.exists() and not force:
         raise ConfigError(f"{output} exists already; choose another name with --output, or overwrite it with --force.")
     delimiter = _delimiter(csv)

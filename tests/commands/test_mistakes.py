@@ -106,3 +106,20 @@ def test_a_file_that_is_none_of_these_is_said_to_be_so(command, tmp_path, words,
 def test_what_is_no_folder_has_nothing_to_list(command, tmp_path, words, name):
     (tmp_path / "file").touch()
     assert f"there is no folder {name}; {words[-1]} is " in refused(command, *words, name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("blind", "--describe", "last", "--output", "file/x"),
+        ("blind", "--encrypt", "rows.csv", "--form", "form", "--output", "query", "--key", "file/x"),
+        ("predict", "last", "--data", "rows.csv", "--output", "file/x"),
+        ("provision", "home", "--directory", "file/x"),
+        ("new", "rows.csv", "--output", "file/x"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_lies_in_no_folder_is_refused_before_anything_is_done(command, tmp_path, words):
+    (tmp_path / "file").touch()
+    said = f"there is no folder file for x; choose another {words[-2]}."
+    assert said in refused(command, *words)

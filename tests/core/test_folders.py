@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fedloom.core.errors import ConfigError
-from fedloom.core.folders import apart, filled, made
+from fedloom.core.folders import filled, made, writable
 
 
 def test_a_folder_is_made_where_there_is_none(tmp_path):
@@ -42,7 +42,17 @@ def test_what_fails_leaves_what_was_written(tmp_path):
 
 def test_a_file_that_is_read_is_not_written_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    apart(Path("b.csv"), Path("a.csv"), None)
+    (tmp_path / "x").mkdir()
+    writable(Path("b.csv"), Path("a.csv"), None)
     for other in (Path("a.csv"), tmp_path / "a.csv", Path("x/../a.csv")):
         with pytest.raises(ConfigError, match=r"--output .*a.csv is the file that is read, and would be lost"):
-            apart(other, Path("b.csv"), Path("a.csv"))
+            writable(other, Path("b.csv"), Path("a.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("none/a", "no folder .*none for a"), ("file/a", "no folder .*file for a"), ("", "is a folder")]
+)
+def test_a_file_lies_in_a_folder_and_is_none(tmp_path, name, said):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=rf"{said}.*--key"):
+        writable(tmp_path / name, option="--key")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..core.errors import ConfigError, DataError
-from ..core.folders import apart
+from ..core.folders import writable
 from ..core.layout import Vector
 from ..core.model import Model
 from ..load import load
@@ -41,7 +41,9 @@ def command(
     if sum(step is not None for step in (describe, encrypt, answer, decrypt)) != 1:
         raise ConfigError(f"give one of {STEPS}.")
     if output is not None:
-        apart(output, encrypt, answer, decrypt, form, data, key if encrypt is None else None)
+        writable(output, encrypt, answer, decrypt, form, data, key if encrypt is None else None)
+    if encrypt is not None and key is not None:
+        writable(key, option="--key")
     if describe is not None:
         _describe(describe, out, _given("output", output))
     if encrypt is not None:

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from ..core.errors import ConfigError
+from ..core.folders import writable
 from ..core.words import counted
 from ..report.words import plain
 
@@ -14,6 +15,7 @@ def draw_up(home: Path, path: Path, root_key: Path | None) -> None:
     """Write the list of those who have enrolled, and say how it is handed out."""
     from ..runtime import introduction
 
+    writable(path, option="--directory")
     keys = introduction.listed(home)
     introduction.write(path, keys, home, root_key)
     _say(f"{path} lists {counted(len(keys), 'site')}: {', '.join(sorted(keys))}")

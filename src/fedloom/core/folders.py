@@ -30,8 +30,12 @@ def filled(folder: Path, then: str) -> Iterator[Path]:
         raise
 
 
-def apart(output: Path, *inputs: Path | None) -> None:
-    """Refuse to write over a file that is read; raises `ConfigError`."""
+def writable(output: Path, *inputs: Path | None, option: str = "--output") -> None:
+    """Refuse a file that lies in no folder, is one, or is read; raises `ConfigError`, before anything is computed."""
+    if not output.parent.is_dir():
+        raise ConfigError(f"there is no folder {output.parent} for {output.name}; choose another {option}.")
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder; name a file in it with {option}.")
     for given in inputs:
         if given is not None and given.resolve() == output.resolve():
-            raise ConfigError(f"--output {output} is the file that is read, and would be lost; name another one.")
+            raise ConfigError(f"{option} {output} is the file that is read, and would be lost; name another one.")
