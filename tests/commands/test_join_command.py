@@ -1,4 +1,4 @@
-"""`fedloom join` and `fedloom relay` that are stopped say so once, and can go on."""
+"""`fedloom serve`, `join` and `relay` that are stopped say so once, and can go on."""
 
 import json
 import signal
@@ -71,6 +71,19 @@ def test_who_calls_for_the_first_time_and_is_stopped_ends_the_same_way(tmp_path,
     assert "Connection refused; calling again in " in lines[0]["said"]
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_coordinator_that_waits_and_is_stopped_says_so(tmp_path, how):
+    home, err = tmp_path / "coordinator", tmp_path / "err"
+    authority(home)
+    with ExitStack() as held:
+        process = started(held, err, ("serve", "demo", "--home", home, "--listen", f"{HOST}:0"))
+        until(lambda: '"waiting"' in err.read_text())
+        process.send_signal(how)
+        assert process.wait(30) == 130
+    last = json.loads(err.read_text().splitlines()[-1])
+    assert (last["event"], last["said"]) == ("stopped", "serve again to go on")
+
+
 def test_who_calls_before_the_coordinator_is_there_enrols_once_it_is(tmp_path):
     home = tmp_path / "coordinator"
     token = authority(home).invite("client-000")
@@ -87,11 +100,12 @@ def test_who_calls_before_the_coordinator_is_there_enrols_once_it_is(tmp_path):
 
 
 def started(held, err, words):
-    """Start a command, which is killed at the end."""
+    """Start a command, which is killed at the end; return its process."""
     to = held.enter_context(err.open("w"))
     process = subprocess.Popen([*COMMAND, *map(str, words)], stderr=to, env=surroundings(), cwd=err.parent)
     held.callback(process.wait)
     held.callback(process.kill)
+    return process
 
 
 def until(true, timeout_s=60.0):

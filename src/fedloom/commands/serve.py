@@ -1,6 +1,5 @@
 """`fedloom serve`: the coordinator of a federation between institutions."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from logging import Logger
@@ -13,7 +12,7 @@ from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, Qu
 from ..core.state import State
 from ..core.words import counted
 from ..load import load
-from .logs import OWN, STOPPED, interrupted, logged
+from .logs import OWN, STOPPED, logged, stoppable
 from .told import console, tell, trained
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ def command(
     from ..runtime.net.leases import Leases
     from ..serve import Serving, serve, unfinished
 
-    with logged(log) as logger:
-        signal.signal(signal.SIGTERM, interrupted)
+    with logged(log) as logger, stoppable(logger, "serve again to go on"):
         host, port = address(listen)
         if database is not None:
             check_database(database)
