@@ -51,7 +51,8 @@ from .runtime.joining import Token
 from .runtime.keys import PKI, TLS
 from .runtime.net import enrolling
 from .runtime.net.desk import Desk
-from .runtime.net.site import FIRST_S, MOST_S, Site
+from .runtime.net.leases import FIRST_S, MOST_S
+from .runtime.net.site import Site
 from .runtime.net.spool import Spool
 from .runtime.net.telling import Told, why
 from .runtime.policy import Guarded, Policy

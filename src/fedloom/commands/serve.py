@@ -71,7 +71,7 @@ def command(
         loaded = load(app, set_)
         coordinator, port = serve(loaded, home, host, port, serving)
         with coordinator.held, measured(coordinator, metrics, logger) as closed:
-            if coordinator.book.last() is None and (said := unfinished(home, loaded)):
+            if coordinator.again is None and (said := unfinished(home, loaded)):
                 logger.warning("unfinished", extra={"said": said})
             where = {"address": f"{host}:{port}", "run": coordinator.folder.name}
             logger.info("listening", extra=where | {"said": f"`fedloom status --home {home}` says how it goes"})
