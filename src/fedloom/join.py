@@ -1,6 +1,5 @@
 """One institution's side of a federation: its own copy of the app, its own rows, its own policy."""
 
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from logging import getLogger
 from pathlib import Path
 from secrets import SystemRandom
 from time import monotonic, sleep
-from typing import Any, TypeGuard
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -54,7 +53,7 @@ from .runtime.net.desk import Desk
 from .runtime.net.leases import FIRST_S, MOST_S
 from .runtime.net.site import Site
 from .runtime.net.spool import Spool
-from .runtime.net.telling import Told, why
+from .runtime.net.telling import Told, unreached, why
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
@@ -135,21 +134,12 @@ def _enrol(joining: Joining, token: str, told: Told) -> None:
             return _asked(joining, token)
         except RunError as error:
             cause = error.__cause__
-            if not _unreached(cause) or monotonic() - since > Site.away_s:
+            if not unreached(cause) or monotonic() - since > Site.away_s:
                 raise
             pause = wait_s * (0.5 + SystemRandom().random())
             told("away", said=f"{why(cause, joining.server[0])}; calling again in {pause:.1f} s")
         sleep(pause)
         wait_s = min(MOST_S, 2 * wait_s)
-
-
-def _unreached(cause: BaseException | None) -> TypeGuard[OSError]:
-    """Was nobody there? Whoever shows a wrong certificate, or speaks no TLS, does so the next time too.
-
-    >>> _unreached(ConnectionRefusedError()), _unreached(ssl.SSLCertVerificationError())
-    (True, False)
-    """
-    return isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
 
 
 def _asked(joining: Joining, token: str) -> None:

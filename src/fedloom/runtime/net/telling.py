@@ -1,7 +1,7 @@
 """What a party tells: its own people what happens and why a call failed, the coordinator no more than it may know."""
 
 import ssl
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from ...core.errors import FedloomError, WireError
 from ..identity import utc_now
@@ -35,6 +35,15 @@ def why(error: OSError, host: str) -> str:
             f"the coordinator's certificate is not for {host}; give --server a name that `fedloom provision --host` got"
         )
     return str(error)
+
+
+def unreached(cause: BaseException | None) -> TypeGuard[OSError]:
+    """Return whether nobody was there. Whoever shows a wrong certificate, or speaks no TLS, does so the next time too.
+
+    >>> unreached(ConnectionRefusedError()), unreached(ssl.SSLCertVerificationError())
+    (True, False)
+    """
+    return isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)
 
 
 def tellable(error: FedloomError) -> str:
