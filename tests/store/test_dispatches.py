@@ -75,6 +75,14 @@ def test_a_round_is_closed_for_good(reopened):
     assert again.verdicts([]) == {}
 
 
+def test_a_verdict_is_told_to_those_who_were_asked(reopened):
+    log = reopened()
+    log.ask({1: "a", 2: "b", 3: "c"}, 1)
+    log.close([1, 2], [3])
+    assert reopened().verdicts([1, 2, 3], ["a", "c"]) == {1: True, 3: False}
+    assert reopened().verdicts([1, 2, 3], []) == {}
+
+
 def test_verdicts_of_very_many_numbers(reopened):
     """A party may say that so many are pending; most of them nobody knows."""
     log = reopened()

@@ -225,16 +225,16 @@ class Dispatches:
                 if add is _again or not isinstance(error.__cause__, IntegrityError):
                     raise
 
-    def verdicts(self, numbers: Collection[int]) -> dict[int, bool]:
-        """Return whether they were counted, of those that are closed."""
+    def verdicts(self, numbers: Collection[int], parties: Collection[str] | None = None) -> dict[int, bool]:
+        """Return whether they were counted, of those that are closed; with `parties`, of what these were asked."""
         found: dict[int, bool] = {}
         left = sorted(numbers)
         with transaction(self._engine) as connection:
             while left:
                 some, left = left[:500], left[500:]
                 where = _ASKED.c.number.in_(some) & _ASKED.c.counted.is_not(None)
-                rows = connection.execute(select(_ASKED.c.number, _ASKED.c.counted).where(where))
-                found |= {number: bool(counted) for number, counted in rows}
+                rows = connection.execute(select(_ASKED.c.number, _ASKED.c.party, _ASKED.c.counted).where(where))
+                found |= {row.number: bool(row.counted) for row in rows if parties is None or row.party in parties}
         return found
 
     def standings(self, upto: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Who calls is told "refused" only where that is its own matter, and a line that is dead is given up."""
+"""What a party is told when it connects, and when a line is given up."""
 
 from queue import Queue
 from threading import Thread
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from fedloom.core.errors import ConfigError, WireError
+from fedloom.core.task import Member
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.reception import MOST_UNSAID, PROTOCOL, Reception
-from posts import Post
+from posts import Office, Post, train, trained
 
 HELLO = {"kind": "hello", "protocol": PROTOCOL, "app": "digest", "members": [["north", 5]], "process": "p"}
 NORTH = SimpleNamespace(name="north", role="site", key=b"")
@@ -63,3 +64,24 @@ def test_nobody_waits_for_a_line_whose_writer_has_ended():
     writer.join()
     reception()._slow_down(channel, seat, writer)  # it would wait for ever
     assert seat.jobs.qsize() > MOST_UNSAID
+
+
+def test_a_verdict_is_told_to_the_seat_that_was_asked(tmp_path):
+    office = Office(tmp_path).come()
+    office.hall.take_seat("c", (Member("c", 5), Member("behind", 5)), lambda: None)
+    office.hall.take_seat("c", (Member("c", 5),), lambda: None)  # a relay for whom one answers no more
+    tasks = train((1, "a"), (2, "b"), (3, "c"), (4, "behind"))
+    ask = office.kept.send(tasks)
+    for number, name in ((1, "a"), (4, "c")):
+        office.offer(name, [f"train/{number}"], trained())
+        office.kept.receive(ask, 0.0)
+    office.kept.cancel(ask)
+    office.kept.settle((1, 4))
+    nobody = SimpleNamespace(receive=lambda timeout_s: {"kind": "pending", "numbers": [1, 2, 3, 4, 5]})
+    reception = Reception(office.hall, None, None, None, office.log.verdicts, None, "digest")
+    for name, counted, void in (("a", [1], []), ("b", [], [2]), ("c", [4], [3])):
+        office.said(name)
+        reception._settled(nobody, office.hall.seats[name])
+        (said,) = office.said(name)
+        assert (said["counted"], said["void"]) == (counted, void)
+    office.close()

@@ -34,7 +34,8 @@ class Reception:
         denied: peer, and how many seconds old what it says may be -> why it may not come in, or None.
         welcome: (peer, members) -> raises for whom there is no seat.
         renew: (peer, request) -> a certificate.
-        verdicts: dispatch numbers -> which of them were counted, of those whose round is closed.
+        verdicts: (dispatch numbers, members) -> which of them were counted, of those that these members were asked and
+            whose round is closed.
         spool: party -> where its bodies are kept.
         digest: of the app.
         closing: set once nobody is let in any more.
@@ -44,7 +45,7 @@ class Reception:
     denied: Callable[[Peer, float], str | None]
     welcome: Callable[[Peer, tuple[Member, ...]], None]
     renew: Callable[[Peer, Mapping[str, Any]], Mapping[str, Any]]
-    verdicts: Callable[[Collection[int]], Mapping[int, bool]]
+    verdicts: Callable[[Collection[int], Collection[str]], Mapping[int, bool]]
     spool: Callable[[str], Spool]
     digest: str
     closing: Event = field(default_factory=Event)
@@ -124,7 +125,7 @@ class Reception:
         said = channel.receive(HELLO_S)
         if not isinstance(said, dict) or said["kind"] != "pending":
             raise WireError("after a welcome a party says which of its replies are pending.")
-        verdicts = self.verdicts(numbers_of(said, "numbers"))
+        verdicts = self.verdicts(numbers_of(said, "numbers"), self.hall.answered_by(seat))
         counted = [number for number, yes in verdicts.items() if yes]
         void = [number for number, yes in verdicts.items() if not yes]
         seat.say("settle", run=self.hall.run, counted=counted, void=void)
