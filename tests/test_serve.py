@@ -30,6 +30,33 @@ def there(tmp_path):
     engine.dispose()
 
 
+def test_who_has_left_keeps_a_seat_for_what_it_was_asked_before(there):
+    """A buffered schedule may wait for its answer, or have it in the log."""
+    there.hall.seats["b"].given = {"train/2": None}
+    said = []
+    there.hall.seats["b"].say = lambda kind, **fields: said.append(kind)
+    Coordinator._between_rounds(there, 1)
+    assert said == []  # it is let go when it has answered
+    there.hall.seats["b"].given = {}
+    Coordinator._between_rounds(there, 2)
+    assert said == ["end"]
+    there.hall, there.door = Hall("run"), SimpleNamespace(reception=SimpleNamespace(spool=lambda name: None))
+    Coordinator._seat(there, 2)
+    assert {name: seat.left for name, seat in there.hall.seats.items()} == {"a": False, "b": True, "c": False}
+    Coordinator._seat(there, 0)  # before that it was a member, and "c" is about to be one
+    assert {name: seat.left for name, seat in there.hall.seats.items()} == {"a": False, "b": False, "c": False}
+
+
+def test_a_relay_is_seated_with_those_who_are_still_there(there):
+    there.log.join([Joined(Member(name, 5), "relay", 1) for name in "de"], 1)
+    there.log.leave(["d"], 2)
+    there.door = SimpleNamespace(reception=SimpleNamespace(spool=lambda name: None))
+    Coordinator._seat(there, 2)
+    relay = there.hall.seats["relay"]
+    assert ([member.name for member in relay.members], relay.left) == (["e"], False)
+    assert there.hall.seat_of("d") is relay
+
+
 def names(there):
     return [member.name for member in there.hall.roster]
 

@@ -207,14 +207,21 @@ class Coordinator:
         if state is None:
             return
         joined, found = self.log.joined(state.round), dict(self.book.row().preparation)
-        for seat in {one.seat for one in joined}:
-            members = tuple(one.member for one in joined if one.seat == seat)
-            self.hall.take_seat(seat, members, partial(self.door.reception.spool, seat), BACK_S)
+        self._seat(state.round)
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]
         training = self._training([one.member for one in self.log.founders()], found)  # the terms are theirs
         self.hall.roster = [one.member for one in joined]
         self.again = replace(training, test=_test(training, self.serving.test, found)), state
+
+    def _seat(self, round: int) -> None:
+        """Keep seats for all who are in the log: who has left by then may have been asked something before."""
+        rows = self.log.seats()
+        for name in {one.seat for one, _ in rows}:
+            mine = [(one.member, until is not None and until <= round) for one, until in rows if one.seat == name]
+            everybody, still = tuple(member for member, _ in mine), tuple(member for member, gone in mine if not gone)
+            seat = self.hall.take_seat(name, everybody, partial(self.door.reception.spool, name), BACK_S)
+            seat.members, seat.left = still or everybody, not still
 
     def _training(self, members: list[Member], found: dict[str, Any]) -> Training:
         app, model = self.loaded.app, self.loaded.app.built
@@ -260,7 +267,7 @@ class Coordinator:
         joined = self.log.joined(closed)
         hall.roster = [one.member for one in joined]
         for seat in hall.everybody:
-            if seat.left and not {m.name for m in seat.members} & {m.name for m in hall.roster}:
+            if seat.left and not seat.given and not {m.name for m in seat.members} & {m.name for m in hall.roster}:
                 seat.say("end", run=hall.run, status="left", reason="this site has left the run")
         self.measured[:] = [one.member.name for one in joined if one.held_out]
 

@@ -15,6 +15,7 @@ from fedloom.core.event import DpEvent
 from fedloom.core.layout import Layout, Leaf
 from fedloom.core.rng import stream
 from fedloom.core.state import State
+from fedloom.core.task import Fault
 from fedloom.core.update import Update, verify, weigh
 from fedloom.core.weights import Equal
 from fedloom.gather import Plain
@@ -298,6 +299,18 @@ def test_too_many_faults_end_the_run():
         small(linear(3), strategy, regression()).run(1)
     assert "step 1: 0 of 2 updates counted, and 3 clients failed, and 2 may; " in str(caught.value)
     assert "OSError: disk full" in str(caught.value)
+
+
+def test_who_has_left_the_run_while_it_trained_is_no_failure():
+    def gone(replies):
+        (reply,) = replies
+        made.inner.roster = [member for member in made.inner.roster if member.name != reply.parties[0]]
+        return replace(reply, body=Fault(reply.parties[0], "wait", "LeaseExpired", "not connected")), *replies[1:]
+
+    made = Garbled(small(linear(3), buff(), regression()), gone)
+    state = made.there.run(1)[0]
+    assert [fault.error for fault in state.record.faults] == ["LeaseExpired"]
+    assert len(state.record.counted) == 2
 
 
 def test_by_default_nobody_may_be_lost():

@@ -42,7 +42,8 @@ class Buffered:
         max_staleness: updates that are staler are dropped; None counts all.
         deadline_s: seconds, on the federation's clock, after which a client is given up and its slot is free; None
             waits for ever.
-        faults: how many clients may fail, or be given up, in one step before the run ends. By default none.
+        faults: how many clients may fail, or be given up, in one step before the run ends; who has left the run while
+            it trained is none of them. By default none.
 
     >>> Buffered(size=10, concurrency=100).discount(3)
     0.5
@@ -222,8 +223,9 @@ class _Step:
             reply = _fault(flight, "admit", "Stale", why)
         self.intake.take(reply)
         for number in [n for n in reply.numbers if n in self.flights.by_number and n not in self.intake.awaited]:
-            self.landed[number] = self.flights.by_number.pop(number)
-            self.lost += number not in self.intake.counted and not stale
+            self.landed[number] = flight = self.flights.by_number.pop(number)
+            if number not in self.intake.counted and not stale:
+                self.lost += flight.party in {member.name for member in self.flights.federation.members()}
 
     def _treated(self, update: Update, numbers: tuple[int, ...]) -> Update:
         flight, schedule = self.flights.by_number[numbers[0]], self.schedule

@@ -137,6 +137,12 @@ class Dispatches:
             rows = connection.execute(select(_MEMBERS).where(_MEMBERS.c.since == 0).order_by(_MEMBERS.c.name)).all()
         return [Joined(Member(row.name, row.examples), row.seat, row.held_out) for row in rows]
 
+    def seats(self) -> list[tuple[Joined, int | None]]:
+        """Return everybody who takes part, ever did or is about to; and the round behind which they do no more."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(_MEMBERS).order_by(_MEMBERS.c.name)).all()
+        return [(Joined(Member(row.name, row.examples), row.seat, row.held_out), row.until) for row in rows]
+
     def forget(self) -> None:
         """Forget all members, before the first round."""
         self._members = None
