@@ -86,6 +86,7 @@ class Office:
     folder: Path
     clock: Clock = field(default_factory=Clock)
     keep: bool = False
+    streams: bool = False
     posts: dict = field(default_factory=dict)
     engines: list = field(default_factory=list)
 
@@ -98,7 +99,7 @@ class Office:
         self.hall = Hall("run", layouts, LEASES, 4, now=self.clock, roster=members)
         self.engines.append(opened_engine(f"sqlite:///{self.folder / 'log.db'}"))
         self.log = Dispatches(self.engines[-1])
-        self.kept = Kept(self.hall, self.log, self.keep)
+        self.kept = Kept(self.hall, self.log, self.keep, streams=self.streams)
         self.posts = {}
         for member in members:  # as the coordinator does, before anybody has called
             spool = partial(Spool, self.folder / member.name, 10_000, claimed=True)

@@ -235,6 +235,7 @@ class Coordinator:
         self.hall.layouts.update({layout.digest: layout for layout in (terms.total, terms.payload)})
         self.hall.room, self.hall.roster = room, list(members)
         self.kept = federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds, self.folder)
+        federation.streams = app.strategy.schedule.streams
         return Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
 
     def _make_room(self) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from fedloom.core.task import Member
-from fedloom.store.dispatches import Accepted, Dispatches, Joined
+from fedloom.store.dispatches import Accepted, Dispatches, Failed, Joined
 from fedloom.store.journal import opened_engine
 
 
@@ -81,6 +81,33 @@ def test_a_verdict_is_told_to_those_who_were_asked(reopened):
     log.close([1, 2], [3])
     assert reopened().verdicts([1, 2, 3], ["a", "c"]) == {1: True, 3: False}
     assert reopened().verdicts([1, 2, 3], []) == {}
+
+
+def test_who_was_asked_under_a_number_is_known_to_another_process(reopened):
+    log = reopened()
+    assert log.asked(1) is None
+    log.ask({1: "a", 3: "b"}, 1)
+    assert [log.asked(number) for number in range(1, 5)] == ["a", None, "b", None]
+    assert [reopened().asked(number) for number in range(1, 5)] == ["a", None, "b", None]
+
+
+def test_faults_lie_among_the_updates(reopened):
+    log, fault = reopened(), Failed(2, "train", "MemoryError", "full")
+    log.accept([row(3), fault])
+    log.close([], [], [row(5)])
+    log = reopened()
+    log.accept([row(3, digest="another"), Failed(4, "wait", "Deadline", "late")])
+    assert [answer.numbers for answer in reopened().answers(range(9))] == [(3,), (2,), (5,), (4,)]
+    assert reopened().answers([2, 5]) == [fault, row(5)]
+    assert reopened().answers([]) == []
+    assert [answer.numbers for answer in reopened().accepted(range(9))] == [(3,), (5,)]
+
+
+def test_a_fault_stands_where_an_update_was_that_is_lost(reopened):
+    log, fault = reopened(), Failed(1, "wait", "Deadline", "late")
+    log.accept([row(1), row(2)])
+    log.accept([fault])
+    assert reopened().answers([1, 2]) == [fault, row(2)]
 
 
 def test_verdicts_of_very_many_numbers(reopened):

@@ -210,6 +210,14 @@ class Federation(Protocol):
         """Drop what has not been answered."""
         ...
 
+    def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
+        """Learn that these count as faults from now on, whatever comes of them."""
+        ...
+
+    def asked(self, number: int) -> str | None:
+        """Return whom an earlier process asked under this number, and nobody else is asked; None if nobody was."""
+        ...
+
     def settle(self, numbers: Collection[int]) -> None:
         """Tell the parties that these dispatches were counted in a closed round; their memory moves now."""
         ...

@@ -138,6 +138,12 @@ class Device:
         self.ready.pop(ask.id, None)
         self.inner.cancel(ask)
 
+    def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
+        """What comes late is passed over by who asked."""
+
+    def asked(self, number: int) -> None:
+        """Nobody has been: parties end with this process."""
+
     def settle(self, numbers: Collection[int]) -> None:
         """Tell every party that was asked to train since the last time."""
         self.inner.settle(numbers)

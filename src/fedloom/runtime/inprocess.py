@@ -62,6 +62,12 @@ class InProcess:
         """Drop what nobody has begun."""
         self.waiting.pop(ask.id, None)
 
+    def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
+        """What comes late is passed over by who asked."""
+
+    def asked(self, number: int) -> None:
+        """Nobody has been: parties end with this process."""
+
     def settle(self, numbers: Collection[int]) -> None:
         """Tell every party that was asked to train since the last time."""
         counted = frozenset(numbers)

@@ -172,6 +172,12 @@ class Pool(Generic[W]):
         for worker in [worker for worker in self.workers if worker.given]:
             self._anew(worker)
 
+    def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
+        """What comes late is passed over by who asked."""
+
+    def asked(self, number: int) -> None:
+        """Nobody has been: parties end with this process."""
+
     def settle(self, numbers: Collection[int]) -> None:
         """Tell every party that was asked to train since the last time."""
         counted = frozenset(numbers)

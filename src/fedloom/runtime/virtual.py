@@ -83,6 +83,12 @@ class Virtual:
         """Drop what has not come."""
         self.coming.pop(ask.id, None)
 
+    def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
+        """What comes late is passed over by who asked."""
+
+    def asked(self, number: int) -> None:
+        """Nobody has been: parties end with this process."""
+
     def settle(self, numbers: Collection[int]) -> None:
         """Tell the parties."""
         self.inner.settle(numbers)

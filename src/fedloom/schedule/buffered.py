@@ -195,8 +195,7 @@ class _Step:
                 self._take(reply)
             elif limit is None:
                 raise self._given_up("nobody who trains will answer any more")
-            for late in self.flights.overdue(limit):
-                self._take(_fault(late, "wait", "Deadline", f"no reply in {limit} s"))
+            self._give_up_late(limit)
             if self.lost > self.schedule.faults:
                 raise self._given_up(f"{counted(self.lost, 'client')} failed, and {self.schedule.faults} may")
         return self._moved()
@@ -207,11 +206,19 @@ class _Step:
         while len(busy) < self.schedule.concurrency:
             self.dispatched += 1
             streams = stream(state.seed, self.dispatched).child("select")
-            party = drawn(self.strategy.select, members, busy, state.round + 1, streams).name
+            party = self.flights.federation.asked(self.dispatched)
+            party = party or drawn(self.strategy.select, members, busy, state.round + 1, streams).name
             busy.add(party)
             flights.append(Flight(self.dispatched, party, self.body, self.flights.federation.now()))
             self.intake.awaited[self.dispatched] = party
         self.flights.add(flights)
+
+    def _give_up_late(self, limit: float | None) -> None:
+        late = self.flights.overdue(limit)
+        if late:
+            self.flights.federation.give_up(self.flights.ask, [flight.number for flight in late])
+        for flight in late:
+            self._take(_fault(flight, "wait", "Deadline", f"no reply in {limit} s"))
 
     def _take(self, reply: Reply) -> None:
         """Let a reply in, or drop what is too stale; what has landed is no more in flight."""

@@ -57,11 +57,25 @@ _ACCEPTED = Table(
     Column("size", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
 )
+_FAILED = Table(
+    "failed",
+    _META,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer, nullable=False),  # among those of accepted updates
+    Column("phase", String, nullable=False),
+    Column("error", String, nullable=False),
+    Column("message", String, nullable=False),
+)
 
-_ASK, _ACCEPT = insert(_ASKED), insert(_ACCEPTED)  # statements that are said each round are built once
+_ASK, _ACCEPT, _FAIL = (
+    insert(_ASKED),
+    insert(_ACCEPTED),
+    insert(_FAILED),
+)  # statements that are said each round are built once
 _KNOWN = select(_ASKED.c.number).where(between(_ASKED.c.number, bindparam("low"), bindparam("high")))
 _AGAIN = update(_ACCEPTED).where(_ACCEPTED.c.number == bindparam("of"))
 _OF = select(_ACCEPTED).where(between(_ACCEPTED.c.number, bindparam("low"), bindparam("high")))
+_FAILED_OF = select(_FAILED).where(between(_FAILED.c.number, bindparam("low"), bindparam("high")))
 _CLOSE = update(_ASKED).where(_ASKED.c.number == bindparam("of")).values(counted=bindparam("verdict"))
 
 
@@ -74,6 +88,24 @@ class Accepted:
     digest: str
     size: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A fault that was received: to which dispatch, and what it said."""
+
+    number: int
+    phase: str
+    error: str
+    message: str
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The dispatch, as an update has it."""
+        return (self.number,)
+
+
+Answer = Accepted | Failed
 
 
 @dataclass(frozen=True)
@@ -100,6 +132,7 @@ class Dispatches:
         self._latest: tuple[int, int] | None = None  # the highest number, and its round
         self._recent: list[Accepted] = []  # new updates since the last closing
         self._behind: list[Accepted] = []  # new updates between the last closing and the one before
+        self._place: int | None = None  # the last that an answer has
         formed(engine, _META)
 
     def join(self, joined: Iterable[Joined], after: int = 0) -> None:
@@ -160,12 +193,22 @@ class Dispatches:
 
     def latest(self) -> int:
         """Return the last round that somebody was asked in; 0 before the first."""
+        return self._last_asked()[1]
+
+    def asked(self, number: int) -> str | None:
+        """Return who was asked under this number; None if nobody was."""
+        if number > self._last_asked()[0]:
+            return None
+        with transaction(self._engine) as connection:
+            return connection.execute(select(_ASKED.c.party).where(_ASKED.c.number == number)).scalar()
+
+    def _last_asked(self) -> tuple[int, int]:
         if self._latest is None:
             last = select(_ASKED.c.number, _ASKED.c.round).order_by(_ASKED.c.number.desc()).limit(1)
             with transaction(self._engine) as connection:
                 found = connection.execute(last).first()
             self._latest = (0, 0) if found is None else (found.number, found.round)
-        return self._latest[1]
+        return self._latest
 
     def ask(self, parties: Mapping[int, str], round: int) -> set[int]:
         """Write down who is asked under which number; return those that are there already, which stay as they are.
@@ -185,11 +228,14 @@ class Dispatches:
             self._latest = max(self._latest, (max(new), round))
         return known & set(parties)
 
-    def accept(self, accepted: Sequence[Accepted]) -> None:
-        """Write updates down, behind those before them; one that came again stays in its place, with its new body."""
-        if accepted:
+    def accept(self, answers: Sequence[Answer]) -> None:
+        """Write answers down, behind those before them; each fault is one once.
+
+        An update that came again stays in its place, with its new body.
+        """
+        if answers:
             self._behind = []
-            self._write(accepted, [])
+            self._write(answers, [])
 
     def accepted(self, numbers: Collection[int]) -> list[Accepted]:
         """Return the accepted answers to these dispatches, in the order of acceptance."""
@@ -205,31 +251,50 @@ class Dispatches:
             if set(row.numbers) <= wanted
         ]
 
-    def close(self, counted: Collection[int], void: Collection[int], accepted: Sequence[Accepted] = ()) -> None:
-        """Write down which dispatches were counted and which never will be, and with them updates, as `accept` does."""
+    def answers(self, numbers: Collection[int]) -> list[Answer]:
+        """Return what was received for these dispatches, faults too where they are written down, in that order."""
+        there = {"low": min(numbers, default=0), "high": max(numbers, default=-1)}
+        with transaction(self._engine) as connection:
+            rows = [*connection.execute(_OF, there), *connection.execute(_FAILED_OF, there)]
+        found = {row.number: _answer(row) for row in sorted(rows, key=lambda row: row.place)}
+        return [answer for answer in found.values() if set(answer.numbers) <= set(numbers)]
+
+    def close(self, counted: Collection[int], void: Collection[int], answers: Sequence[Answer] = ()) -> None:
+        """Write down which dispatches were counted and which never will be, and with them answers, as `accept` does."""
         rows = [{"of": number, "verdict": value} for numbers, value in ((counted, 1), (void, 0)) for number in numbers]
-        if not rows and not accepted:
+        if not rows and not answers:
             return
-        self._write(accepted, rows)
+        self._write(answers, rows)
         self._behind, self._recent = self._recent, []
         for row in rows:
             self._add_up(self._open.pop(row["of"], None), row["verdict"])
 
-    def _write(self, accepted: Sequence[Accepted], verdicts: Sequence[Mapping[str, Any]]) -> None:
+    def _write(self, answers: Sequence[Answer], verdicts: Sequence[Mapping[str, Any]]) -> None:
         """Write both in one transaction; that an update came again is seen by what the database refuses, being rare."""
-        rows = [_row(each) for each in accepted]
+        accepted = [answer for answer in answers if isinstance(answer, Accepted)]
         for add in (_new, _again):
             try:
                 with transaction(self._engine, durable=bool(verdicts)) as connection:
-                    if rows:
+                    placed = list(enumerate(answers, self._next_place(connection)))
+                    if rows := [_row(each, place) for place, each in placed if isinstance(each, Accepted)]:
                         add(connection, rows)
+                    if rows := [{**vars(each), "place": place} for place, each in placed if isinstance(each, Failed)]:
+                        connection.execute(_FAIL, rows)
                     if verdicts:
                         connection.execute(_CLOSE, verdicts)
+                self._place = max((place for place, _ in placed), default=self._place)
                 self._recent = [*self._recent, *accepted] if add is _new else []  # in another place: read again
                 return
             except RunError as error:
                 if add is _again or not isinstance(error.__cause__, IntegrityError):
                     raise
+
+    def _next_place(self, connection: Connection) -> int:
+        """Return the place behind all others."""
+        if self._place is None:
+            last = [connection.execute(select(func.max(table.c.place))).scalar() for table in (_ACCEPTED, _FAILED)]
+            self._place = max(place or 0 for place in last)
+        return self._place + 1
 
     def verdicts(self, numbers: Collection[int], parties: Collection[str] | None = None) -> dict[int, bool]:
         """Return whether they were counted, of those that are closed; with `parties`, of what these were asked."""
@@ -278,10 +343,17 @@ def _new(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _again(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
-        if not connection.execute(_AGAIN, {**row, "of": row["number"]}).rowcount:
+        body = {column: value for column, value in row.items() if column != "place"}
+        if not connection.execute(_AGAIN, {**body, "of": row["number"]}).rowcount:
             connection.execute(_ACCEPT, row)
 
 
-def _row(accepted: Accepted) -> dict[str, Any]:
+def _row(accepted: Accepted, place: int) -> dict[str, Any]:
     lists = {"numbers": list(accepted.numbers), "parties": list(accepted.parties)}
-    return {**vars(accepted), **lists, "number": accepted.numbers[0]}
+    return {**vars(accepted), **lists, "number": accepted.numbers[0], "place": place}
+
+
+def _answer(row: Row[Any]) -> Answer:
+    if "digest" in row._fields:
+        return Accepted(tuple(row.numbers), tuple(row.parties), row.digest, row.size, row.seconds)
+    return Failed(row.number, row.phase, row.error, row.message)

@@ -276,3 +276,105 @@ def test_the_body_of_an_update_that_came_too_late_does_not_stay(office):
     assert (len(bodies(office, "a")), bodies(office, "b")) == (1, [])
     office.kept.settle((1,))
     assert office.log.verdicts((1, 2)) == {1: True, 2: False}
+
+
+@pytest.fixture
+def streams(tmp_path):
+    """Return an office whose schedule streams."""
+    office = Office(tmp_path, streams=True)
+    yield office
+    office.close()
+
+
+def test_in_a_stream_a_fault_is_in_the_log_once_something_follows_from_it(streams):
+    ask = streams.come().kept.send(train((1, "a"), (2, "b"), (3, "c")))
+    streams.offer("a", ["train/1"], trained(1.0))
+    streams.offer("b", ["train/2"], b"garbage")
+    streams.offer("c", ["train/3"], trained(3.0))
+    assert [streams.kept.receive(ask, 0.0).numbers for _ in range(2)] == [(1,), (2,)]
+    streams.kept.send(train((4, "a")), ask)
+    assert [row.numbers for row in streams.log.answers(range(9))] == [(1,), (2,)]  # 3 was not received yet
+    again = streams.crash().come().kept.send(train((1, "a"), (2, "b"), (3, "c")))
+    assert [streams.kinds(name) for name in "abc"] == [[], [], ["task"]]
+    first, second = (streams.kept.receive(again, 0.0) for _ in range(2))
+    assert (first.numbers, second.numbers, second.parties, second.body.error) == ((1,), (2,), ("b",), "RunError")
+    assert streams.kept.receive(again, 0.0) is None
+    assert len(streams.log.answers(range(9))) == 2  # each is there once
+
+
+def test_in_a_stream_a_fault_that_ends_the_run_is_asked_again(streams):
+    ask = streams.come().kept.send(train((1, "a"), (2, "b")))
+    streams.offer("a", ["train/1"], b"garbage")
+    streams.offer("b", ["train/2"], trained(2.0))
+    assert streams.kept.receive(ask, 0.0).numbers == (1,)
+    streams.kept.cancel(ask)
+    assert bodies(streams, "b") == []
+    again = streams.crash().come().kept.send(train((1, "a"), (2, "b")))
+    assert [streams.kinds(name) for name in "ab"] == [["task"], ["task"]]
+    streams.offer("a", ["train/1"], trained(1.0))
+    assert [value(reply) for reply in drained(streams, again)] == [1.0]
+
+
+@pytest.mark.parametrize("body", [trained(1.0), b"garbage"], ids=["an update", "a fault"])
+def test_in_a_stream_what_was_not_counted_is_received_as_a_fault_and_is_not_in_flight(streams, body):
+    ask = streams.come().kept.send(train((1, "a"), (2, "b")))
+    streams.offer("a", ["train/1"], body)
+    streams.offer("b", ["train/2"], trained(2.0))
+    assert len(drained(streams, ask)) == 2
+    streams.kept.settle((2,))
+    again = streams.crash().come().kept.send(train((1, "a"), (2, "b")))
+    assert [streams.kinds(name) for name in "ab"] == [[], []]
+    replies = drained(streams, again)
+    assert [reply.numbers for reply in replies] == [(1,), (2,)]
+    assert isinstance(replies[0].body, Fault)
+    streams.kept.settle((2,))
+    assert streams.log.verdicts((1, 2)) == {1: False, 2: True}
+
+
+def test_in_a_stream_an_answer_whose_body_is_lost_is_waited_for_in_its_place(streams):
+    """What follows from it is not received before it, however long it takes, and no deadline passes meanwhile."""
+    tasks = train((1, "a"), (2, "b"))
+    ask = streams.come().kept.send(tasks)
+    lost = streams.offer("a", ["train/1"], trained(1.0))
+    streams.offer("b", ["train/2"], trained(2.0))
+    drained(streams, ask)
+    streams.hall.seats["a"].spool.drop(lost)
+    again = streams.crash().come().kept.send(tasks)
+    assert [streams.kinds(name) for name in "ab"] == [["task"], []]
+    streams.clock.now = 50.0
+    assert streams.kept.receive(again, 0.0) is None
+    assert streams.kept.now() == 0.0
+    streams.offer("a", ["train/1"], trained(1.0))
+    assert [value(reply) for reply in drained(streams, again)] == [1.0, 2.0]
+    assert streams.kept.now() == 50.0
+    assert len(streams.log.answers(range(9))) == 2
+
+
+def test_in_a_stream_what_is_given_up_is_a_fault_in_its_place_also_when_its_answer_came_in_between(streams):
+    ask = streams.come().kept.send(train((1, "a"), (2, "b"), (3, "c")))
+    streams.offer("c", ["train/3"], trained(3.0))
+    assert streams.kept.receive(ask, 0.0).numbers == (3,)
+    streams.offer("b", ["train/2"], trained(2.0))
+    streams.kept.give_up(ask, [1, 2])
+    assert [said["kind"] for said in streams.said("a")] == ["task", "cancel"]
+    assert bodies(streams, "b") == []
+    streams.offer("a", ["train/1"], trained(1.0))
+    assert drained(streams, ask) == []
+    streams.kept.settle((3,))
+    assert streams.log.verdicts(range(9)) == {1: False, 2: False, 3: True}
+    again = streams.crash().come().kept.send(train((1, "a"), (2, "b"), (3, "c")))
+    replies = drained(streams, again)
+    assert [reply.numbers for reply in replies] == [(3,), (1,), (2,)]
+    assert [reply.body.error for reply in replies[1:]] == ["Deadline", "Deadline"]
+
+
+def test_in_a_stream_what_is_given_up_again_is_in_the_log_once(streams):
+    """Its deadline was over before the coordinator was killed."""
+    ask = streams.come().kept.send(train((1, "a"), (2, "b")))
+    streams.kept.give_up(ask, [1])
+    streams.kept.send(train((3, "c")), ask)
+    again = streams.crash().come().kept.send(train((1, "a"), (2, "b")))
+    streams.kept.give_up(again, [1])
+    streams.kept.send(train((3, "c")), again)
+    assert [row.numbers for row in streams.log.answers(range(9))] == [(1,)]
+    assert streams.kept.receive(again, 0.0) is None

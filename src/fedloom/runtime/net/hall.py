@@ -147,6 +147,17 @@ class Hall:
                 seat.say("cancel", run=self.run, keys=keys)
             self._outbox.tidy([given for seat in self.seats.values() for given in seat.given.values()])
 
+    def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
+        """Tell who has not answered these that there is no need to."""
+        with self.changed:
+            for seat, given in self._awaited.of(ask.id):
+                if given.task.number in numbers:
+                    self._awaited.remove(seat, given)
+                    seat.say("cancel", run=self.run, keys=[given.key])
+
+    def asked(self, number: int) -> None:
+        """Nobody has been, as far as it knows: `Kept` remembers."""
+
     def settle(self, numbers: Collection[int]) -> None:
         """Tell everybody which dispatches were counted in a closed round."""
         self.tell(numbers, ())
