@@ -247,20 +247,24 @@ def replayed_in_steps(there, size):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_kill_9_at_any_instant_leaves_a_buffered_run_the_replay_of_its_journal(tmp_path, seed):
-    """Who is in which step depends on who answers first; that it is what was written down does not."""
-    buffered = "select=fedloom.Uniform(clients=1), schedule=fedloom.Buffered(size=2, concurrency=3)"
-    app = slow(tmp_path, sites=3, rounds=40, **PLAIN | {"changes": f"local=Slow(), {buffered}", "seconds": 0.03})
+    """Who is in which step depends on who answers first, and who fails; that it is what was written down does not."""
+    buffered = "select=fedloom.Uniform(clients=1), schedule=fedloom.Buffered(size=2, concurrency=2, faults=20)"
+    fails = "time.sleep(0.03)\nif len(trained) % 3 == 2 and sys.argv[-1].endswith('client-001'):\n    raise MemoryError"
+    changes = {"changes": f"local=Slow(), {buffered}", "does": fails}
+    app = slow(tmp_path, sites=3, rounds=30, **PLAIN | changes)
     drawn, killed = random.Random(seed), []
     with Federated(tmp_path, app, clients(3), ("--keep-updates",)) as there:
         there.start().until(lambda: there.rounds() > 0)
         for _ in range(KILLS // 2):
-            instant, name = time.monotonic() + drawn.uniform(0.05, 1.0), drawn.choice((COORDINATOR, *clients(3)))
+            instant, name = time.monotonic() + drawn.uniform(0.05, 1.0), drawn.choice((*[COORDINATOR] * 3, *clients(3)))
             there.until(lambda instant=instant: time.monotonic() >= instant)
             if there.kill(name):
                 killed.append(name)
         end = there.ended()
     assert killed
-    assert (end["status"], end["rounds"]) == ("completed", 40)
+    assert (end["status"], end["rounds"]) == ("completed", 30)
+    events = there.events()
+    assert {fault["error"] for event in events for fault in event["faults"]} == {"MemoryError"}
     vector, stale = replayed_in_steps(there, 2)
     assert min(stale) == 0 < max(stale)
     saved = load_file(there.runs / there.row().run / "model.safetensors")
