@@ -4,7 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,13 @@ def _program(name: str) -> str | None:
 @contextmanager
 def server() -> Iterator[str]:
     """Yield the URL of an empty database; skips where there is no PostgreSQL, or no user that may run it."""
+    with controlled() as (url, _):
+        yield url
+
+
+@contextmanager
+def controlled() -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield that, and what stops the server and starts it again: `control("-m", "fast", "stop")`."""
     if _program("initdb") is None:
         pytest.skip("there is no PostgreSQL on this machine")
     if os.getuid() == 0 and not any(user.pw_name == "postgres" for user in pwd.getpwall()):
@@ -32,10 +39,25 @@ def server() -> Iterator[str]:
         made = [*as_user, _program("initdb"), "-D", name + "/data", "-A", "trust", "-U", "fedloom", "-N"]
         subprocess.run(made, check=True, capture_output=True, cwd="/")
         options = f"-k {name} -c listen_addresses='' -c fsync=off"
-        control = [*as_user, _program("pg_ctl"), "-D", name + "/data", "-w", "-t", "60"]
-        start = [*control, "-o", options, "-l", name + "/log", "start"]
-        subprocess.run(start, check=True, capture_output=True, cwd="/")
+        told = [
+            *as_user,
+            _program("pg_ctl"),
+            "-D",
+            name + "/data",
+            "-w",
+            "-t",
+            "60",
+            "-o",
+            options,
+            "-l",
+            name + "/log",
+        ]
+
+        def control(*words: str, check: bool = True) -> None:
+            subprocess.run([*told, *words], check=check, capture_output=True, cwd="/")
+
+        control("start")
         try:
-            yield f"postgresql+pg8000://fedloom@/postgres?unix_sock={name}/.s.PGSQL.5432"
+            yield f"postgresql+pg8000://fedloom@/postgres?unix_sock={name}/.s.PGSQL.5432", control
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
+            control("-m", "immediate", "stop", check=False)

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from postgres import server
+from postgres import controlled, server
 from sqlalchemy import event
+from sqlalchemy.exc import DataError, InterfaceError, ProgrammingError
 
 from apps import app
-from fedloom.core.errors import ConfigError, RunError, UnknownRun
+from fedloom.core.errors import ConfigError, RunError, StorageError, UnknownRun
 from fedloom.simulation import simulate
 from fedloom.store.dispatches import Dispatches
 from fedloom.store.files import write_parts
@@ -32,6 +33,12 @@ ROW = RunRow(
     seed=1,
     summary={},
 )
+
+
+class DriverError(Exception):
+    """What a driver raises."""
+
+
 MEMORIES = {
     "site-1": {"local": np.array([0.1, -0.0, 3e-45], np.float32), "stages": [None, ("x", 2)], "gather": None},
     "Zürich": {"local": {"home": {"b": np.arange(6.0).reshape(2, 3)}, "steps": 7}},
@@ -169,6 +176,78 @@ def test_a_database_holds_several_runs_apart(postgres, state, tmp_path):
 def test_a_database_that_cannot_be_reached_is_refused_in_a_sentence(url, error, match):
     with pytest.raises(error, match=match):
         Journal(url, run="20260101-000000-app-0000")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://fedloom:geheim@db.example/x",
+        "postgresql+pg8000://fedloom:geheim@db.example:geheim/x",
+        "fedloom:geheim@db.example",
+        "postgresql+pg8000://fedloom:geheim@localhost:1/none",
+        "postgresql+pg8000://fedloom@localhost:1/none?application_name=geheim",
+        "postgresql+pg8000://fedloom:geheim@/none?unix_sock=/nowhere/db.example",
+    ],
+)
+def test_a_refusal_holds_neither_a_password_nor_where_the_database_is(url):
+    with pytest.raises((ConfigError, StorageError)) as refused:
+        Journal(url, run="20260101-000000-app-0000")
+    assert not any(word in str(refused.value) for word in ("geheim", "db.example", "localhost", "nowhere"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_database_that_was_restarted_between_two_transactions_is_reached_again(mode, state):
+    with controlled() as (url, control), closing(Journal(url, run="20260101-000000-app-0000")) as book:
+        book.begin(ROW, state)
+        control("-m", mode, "stop")
+        control("start")
+        assert book.row() == ROW
+        control("-m", mode, "stop")
+        with pytest.raises(StorageError, match=r"the journal's database cannot be read or written: no connection"):
+            book.row()
+        control("start")
+        assert book.row() == ROW
+
+
+@pytest.mark.slow
+def test_a_connection_that_the_server_ends_is_a_matter_of_storage_and_a_wrong_question_is_none(postgres):
+    engine = opened_engine(postgres)
+
+    def ended():
+        with transaction(engine) as connection:
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    def wrong():
+        with transaction(engine) as connection:
+            connection.exec_driver_sql("SELECT * FROM nowhere")
+
+    with pytest.raises(StorageError, match=r"database cannot be read or written: network error\."):
+        ended()
+    with pytest.raises(RunError, match='written: relation "nowhere" does not exist') as refused:
+        wrong()
+    assert not isinstance(refused.value, StorageError)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (ProgrammingError("", {}, DriverError({"C": "53100", "M": "No space left on device"})), StorageError),
+        (ProgrammingError("", {}, DriverError({"C": "57P03", "M": "starting up"})), StorageError),
+        (ProgrammingError("", {}, DriverError({"C": "42P01", "M": "no such relation"})), RunError),
+        (ProgrammingError("", {}, DriverError("gone"), connection_invalidated=True), StorageError),
+        (InterfaceError("", {}, DriverError("communication error")), StorageError),
+        (DataError("", {}, DriverError()), RunError),
+        (ConnectionResetError(104, "Connection reset by peer"), StorageError),
+    ],
+)
+def test_what_may_pass_is_a_matter_of_storage(tmp_path, raised, kind):
+    engine = opened_engine(f"sqlite:///{tmp_path / 'journal.db'}")
+    with pytest.raises(RunError, match=r"journal\.db cannot be read or written") as said, transaction(engine):
+        raise raised
+    assert type(said.value) is kind
+    engine.dispose()
 
 
 def rounds(*numbers, **more):

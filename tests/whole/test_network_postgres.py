@@ -1,4 +1,4 @@
-"""A coordinator whose journal is in PostgreSQL: killed, and its disk lost, the run ends with the same bits."""
+"""A coordinator whose journal is in PostgreSQL: with its disk lost or the database down, the bits are the same."""
 
 import shutil
 import sys
@@ -9,7 +9,7 @@ import pytest
 from wired import COORDINATOR, Federated, clients, simulated, slow
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
-from postgres import server
+from postgres import controlled, server
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +31,27 @@ def test_a_coordinator_that_loses_its_disk_goes_on_from_the_database(tmp_path):
         end = there.ended()
     assert (end["status"], end["rounds"]) == ("completed", 25)
     assert end["sha256"] == simulated(app, tmp_path)["sha256"]
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_database_that_is_stopped_stops_the_run_and_no_site_learns_where_it_is(tmp_path, mode):
+    app = slow(tmp_path, sites=2, rounds=25, seconds=0.03)
+    with controlled() as (url, control), Federated(tmp_path, app, clients(2), options=("--database", url)) as there:
+        there.start()
+        there.until(lambda: there.rounds() > 5)
+        control("-m", mode, "stop")
+        there.until(lambda: there.processes[COORDINATOR].poll() is not None)
+        assert there.processes.pop(COORDINATOR).returncode == 1
+        assert "FL450" in there.said(COORDINATOR)
+        for name in there.names:
+            there.until_said(name, '"paused"')
+            assert there.processes[name].poll() is None
+        control("start")
+        there.start(COORDINATOR)
+        end = there.ended()
+        said = "".join(map(there.said, there.names))
+    assert (end["status"], end["rounds"]) == ("completed", 25)
+    assert end["sha256"] == simulated(app, tmp_path)["sha256"]
+    assert "journal's database" in said
+    assert "pg8000" not in said
+    assert ".s.PGSQL" not in said

@@ -31,13 +31,14 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.schema import CreateSchema
 
-from ..core.errors import ConfigError, MissingExtra, RunError, StorageError, UnknownRun
+from ..core.errors import ConfigError, MissingExtra, RunError, UnknownRun
 from ..core.state import State
 from ..core.tree import Tree, join, split
 from .files import dump, pieces, restore, write_parts
+from .gone import called, unusable
 from .reused import Files
 from .sqlite import other_format
 
@@ -210,7 +211,7 @@ class Journal:
 
     def _read(self, name: str) -> memoryview:
         if self._files is None or not re.fullmatch(rf"{STATE}\d+\.safetensors", name):
-            raise RunError(f"the journal {self.engine.url} names the state {name!r}, which cannot lie beside it.")
+            raise RunError(f"{called(self.engine)} names the state {name!r}, which cannot lie beside it.")
         try:
             return self._files.read(self._files.folder / name)
         except (OSError, ValueError) as error:  # an empty file cannot be mapped
@@ -258,7 +259,7 @@ def formed(engine: Engine, tables: MetaData) -> None:
         if found is None:
             connection.execute(insert(_FORMAT), {"version": VERSION})
         elif found != VERSION:
-            raise other_format(f"the journal {engine.url}", found, VERSION)
+            raise other_format(called(engine), found, VERSION)
         tables.create_all(connection)
 
 
@@ -272,14 +273,8 @@ def transaction(engine: Engine, *, durable: bool = False) -> Iterator[Connection
     try:
         with engine.connect() as connection, _written_through(connection, durable), connection.begin():
             yield connection
-    except DBAPIError as error:
+    except (DBAPIError, OSError) as error:  # pg8000 lets some of a socket's errors through
         raise unusable(engine, error) from error
-
-
-def unusable(engine: Engine, error: DBAPIError) -> RunError:
-    """Return what the database complains of: that it cannot be reached or written, or that it is damaged."""
-    kind = StorageError if isinstance(error, OperationalError) else RunError
-    return kind(f"the journal {engine.url} cannot be read or written: {error.orig}.")
 
 
 @contextmanager
@@ -304,9 +299,10 @@ def opened_engine(url: str, synchronous: str = "NORMAL", run: str | None = None)
     """Return the database at a URL: SQLite in WAL mode, where "FULL" also outlives a power cut, or a run's schema."""
     try:
         engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_pre_ping": True}))
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:  # its own words may hold a password
+        why = str(error) if isinstance(error, NoSuchModuleError) else "it cannot be taken apart"
         raise ConfigError(
-            f"{url!r} is no database's URL: {error}; such as postgresql+pg8000://USER@HOST/NAME."
+            f"what is given is no database's URL: {why}; one is such as postgresql+pg8000://USER@HOST/NAME."
         ) from None
     except ModuleNotFoundError as error:
         raise MissingExtra(f"this database needs the package {error.name}: pip install 'fedloom[postgres]'") from error
