@@ -110,6 +110,7 @@ SET = {
     "stop.target.a.b=3": "there is no 'a' in it",
     "rounds": "--set takes key=value",
     "rounds=0": "App.rounds must be at least 1",
+    f"seed={2**63}": "App.seed must be at least -2^63",
 }
 
 

@@ -56,7 +56,7 @@ class App:
         strategy: how; see `fedloom.recipes`.
         rounds: at most so many.
         stop: a target, or patience.
-        seed: of every random number.
+        seed: of every random number; from -2^63 to 2^63 - 1.
         evaluate_every: measure after every so many rounds, and after the last.
         evaluate_sites: at most so many sites measure the model then, drawn anew each time; by default all of them.
         name: for people.
@@ -83,6 +83,8 @@ class App:
         for name in ("rounds", "evaluate_every", "evaluate_sites"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"App.{name} must be at least 1, got {getattr(self, name)}.")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"App.seed must be at least -2^63 and less than 2^63, got {self.seed}; take another one.")
         for name, kind, example in _PARTS:
             if not isinstance(getattr(self, name), kind):
                 got = type(getattr(self, name)).__name__

@@ -1,8 +1,11 @@
 """The coordinator's log: asked, accepted, closed; each of it once."""
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres import server
 from sqlalchemy import event
 
 from fedloom.core.task import Member
@@ -36,6 +39,27 @@ def test_members_come_change_and_go(reopened):
     log.leave(["a", "nobody"])
     log.leave([])
     assert [joined.member.name for joined in reopened().joined()] == ["b"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def engine(request, tmp_path):
+    with server() if request.param == "postgres" else nullcontext(f"sqlite:///{tmp_path / 'log.db'}") as url:
+        opened = opened_engine(url)
+        yield opened
+        opened.dispose()
+
+
+def test_numbers_of_64_bits_are_kept_in_any_database(engine):
+    """As many rows as the wire allows, a body of several GiB, and numbers that a party may ask about."""
+    log, number, large = Dispatches(engine), 2**63 - 1, Accepted((2**40,), ("a",), "d", 2**40, 0.5)
+    log.join([Joined(Member("a", 2**48 - 1), "a", 2**48 - 1)])
+    log.ask({number: "a", 2**40: "a"}, 2**40)
+    log.accept([large, row(number)])
+    log.close([number], [2**40])
+    again = Dispatches(engine)
+    assert again.joined() == [Joined(Member("a", 2**48 - 1), "a", 2**48 - 1)]
+    assert again.accepted([2**40]) == [large]
+    assert again.verdicts([2**62, 2**40, number]) == {2**40: False, number: True}
 
 
 def test_who_was_asked_under_a_number_stays(reopened):

@@ -259,6 +259,12 @@ def test_a_run_comes_back_as_it_was_written(journal, state):
     assert journal.row() == ROW
 
 
+@pytest.mark.parametrize("seed", [2**63 - 1, -(2**63)])
+def test_a_seed_of_64_bits_comes_back(journal, state, seed):
+    journal.begin(replace(ROW, seed=seed), state)
+    assert journal.row().seed == seed
+
+
 def test_state_and_memories_come_back_with_the_same_bits(journal, state):
     journal.begin(ROW, state)
     moved = state.but(vector=state.vector + np.float32(0.1), round=3, stop={"best": 0.1, "round": 2, "stale": 1})

@@ -8,7 +8,6 @@ from sqlalchemy import (
     JSON,
     Column,
     Float,
-    Integer,
     MetaData,
     String,
     Table,
@@ -25,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..core.errors import RunError
 from ..core.task import Member
-from .journal import formed, transaction
+from .journal import WHOLE, formed, transaction
 
 _META = MetaData()
 _MEMBERS = Table(
@@ -33,28 +32,28 @@ _MEMBERS = Table(
     _META,
     Column("name", String, primary_key=True),
     Column("seat", String, nullable=False),
-    Column("examples", Integer, nullable=False),
-    Column("held_out", Integer, nullable=False),
-    Column("since", Integer, nullable=False),  # takes part in the rounds behind this one
-    Column("until", Integer, nullable=True),  # and not in those behind this one
+    Column("examples", WHOLE, nullable=False),
+    Column("held_out", WHOLE, nullable=False),
+    Column("since", WHOLE, nullable=False),  # takes part in the rounds behind this one
+    Column("until", WHOLE, nullable=True),  # and not in those behind this one
 )
 _ASKED = Table(
     "asked",
     _META,
-    Column("number", Integer, primary_key=True),
+    Column("number", WHOLE, primary_key=True),
     Column("party", String, nullable=False),
-    Column("round", Integer, nullable=False),
-    Column("counted", Integer, nullable=True),  # 1 or 0 once its round is closed
+    Column("round", WHOLE, nullable=False),
+    Column("counted", WHOLE, nullable=True),  # 1 or 0 once its round is closed
 )
 _ACCEPTED = Table(
     "accepted",
     _META,
-    Column("place", Integer, primary_key=True, autoincrement=True),
-    Column("number", Integer, nullable=False, unique=True),  # the first of those it answers
+    Column("place", WHOLE, primary_key=True, autoincrement=True),
+    Column("number", WHOLE, nullable=False, unique=True),  # the first of those it answers
     Column("numbers", JSON, nullable=False),
     Column("parties", JSON, nullable=False),
     Column("digest", String, nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", WHOLE, nullable=False),
     Column("seconds", Float, nullable=False),
 )
 _FAILED = Table(

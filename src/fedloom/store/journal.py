@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Integer,
     LargeBinary,
@@ -46,6 +47,7 @@ VERSION = 1  # of the tables here and of those in `dispatches`
 LARGE, STATE, _BESIDE = 1 << 16, "state-", b"beside:"
 _NONE: tuple[int, Mapping[str, Any]] = (-1, {})  # no arrays have been written ahead
 _RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
+WHOLE = BigInteger().with_variant(Integer(), "sqlite")  # of 64 bits everywhere; in SQLite only this numbers rows itself
 _META = MetaData()
 _RUN = Table(
     "run",
@@ -57,16 +59,16 @@ _RUN = Table(
     ),
     *(Column(name, String, nullable=False, default="") for name in ("ended", "status", "reason")),
     Column("overrides", JSON, nullable=False),
-    Column("seed", Integer, nullable=False),
+    Column("seed", WHOLE, nullable=False),
     Column("summary", JSON, nullable=False),
     Column("preparation", JSON, nullable=False),
 )
-_ROUNDS = Table("rounds", _META, Column("round", Integer, primary_key=True), Column("event", JSON, nullable=False))
+_ROUNDS = Table("rounds", _META, Column("round", WHOLE, primary_key=True), Column("event", JSON, nullable=False))
 _MEMORY = Table(
     "memory", _META, Column("member", String, primary_key=True), Column("tree", LargeBinary, nullable=False)
 )
 _FORMAT = Table("format", MetaData(), Column("version", Integer, primary_key=True))
-_STATE = Table("state", _META, Column("round", Integer, primary_key=True), Column("tree", LargeBinary, nullable=False))
+_STATE = Table("state", _META, Column("round", WHOLE, primary_key=True), Column("tree", LargeBinary, nullable=False))
 _NO_STATE, _NEW_STATE = delete(_STATE), insert(_STATE)  # statements that are said each round are built once
 _REPLACED = {
     table: (delete(table).where(table.c[key] == bindparam("old")), insert(table), key)
