@@ -124,6 +124,48 @@ def test_a_body_of_a_cancelled_task_is_asked_for_again_where_it_stopped(tmp_path
     assert called.works.incoming.has(body)
 
 
+def test_a_site_that_is_always_cancelled_keeps_the_beginning_of_one_body(tmp_path):
+    called = Called(tmp_path)
+    for value in range(20):
+        body, content = large(tmp_path, value)
+        called.task(f"train/{value}", body)
+        called.hear(piece(body, content, 0))
+        called.cancel(f"train/{value}")
+    assert called.works.incoming.names() == {body.digest}
+    assert len(called.works.incoming._arriving) == 1  # and one file is open
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the line dropped", "another process"])
+def test_bodies_that_were_cut_off_go_on_where_they_were_whatever_is_done_first(tmp_path, again):
+    called, small = Called(tmp_path), Spool(tmp_path / "made", 0).put({"a": 1})
+    bodies = [large(tmp_path, value) for value in (1, 2)]
+    for body, content in bodies:
+        called.task(f"train/{body.digest}", body)
+        called.hear(piece(body, content, 0))
+    called = Called(tmp_path) if again else called
+    for _ in range(2):  # a connection on which nothing is asked takes nothing away either
+        called.site._inbox.begin_anew()
+    called.task("prepare/1", small)
+    called.hear(Chunk(small.digest, 0, memoryview((tmp_path / "made" / small.digest).read_bytes())))
+    assert called.works.asked == ["prepare/1"]
+    for body, _ in bodies:
+        (get,) = called.task(f"train/{body.digest}", body)
+        assert get["offset"] == CHUNK_BYTES
+
+
+def test_what_was_cut_off_and_is_not_asked_for_again_goes_with_the_next_body_that_is_whole(tmp_path):
+    called, (cut, content), (other, whole) = Called(tmp_path), large(tmp_path, 1), large(tmp_path, 2)
+    called.task("train/1", cut)
+    called.hear(piece(cut, content, 0))
+    called.site._inbox.begin_anew()
+    called.task("train/2", other)
+    assert cut.digest in called.works.incoming.names()
+    for at in range(0, other.size, CHUNK_BYTES):
+        called.hear(piece(other, whole, at))
+    assert called.works.asked == ["train/2"]
+    assert called.works.incoming.names() == {other.digest}
+
+
 @pytest.mark.parametrize("independent", [True, False])
 def test_what_the_worker_has_not_begun_when_nobody_waits_for_it_any_more_is_left_out(tmp_path, independent):
     """At a relay it is not: others were asked together with it."""

@@ -195,15 +195,19 @@ def test_two_threads_that_send_the_same_body_make_one(tmp_path):
     assert spool.path(body.digest).read_bytes() == content
 
 
-def test_tidying_up_keeps_what_is_named_and_what_is_arriving(tmp_path):
-    spool = Spool(tmp_path, 10_000)
+@pytest.mark.parametrize("again", [False, True], ids=["same process", "another process"])
+def test_tidying_up_keeps_what_is_named_whole_or_in_parts(tmp_path, again):
+    spool, (content, other) = Spool(tmp_path, 1 << 30), named(OTHER)
     kept, dropped = spool.put({"a": 1}), spool.put({"a": 2})
     take(spool, BODY, CONTENT, 0, 5)
+    take(spool, other, content, 0, 7)
+    spool = Spool(tmp_path, 1 << 30) if again else spool
+    assert spool.names() == {kept.digest, dropped.digest, BODY.digest, other.digest}
+    spool.keep_only({kept.digest, BODY.digest})
+    assert (spool.has(kept), spool.has(dropped), spool.arrived(BODY), spool.arrived(other)) == (True, False, 5, 0)
     spool.keep_only({kept.digest})
-    assert (spool.has(kept), spool.has(dropped), spool.arrived(BODY)) == (True, False, 5)
-    spool.drop(BODY.digest)
-    assert spool.arrived(BODY) == 0
-    assert [path.name for path in tmp_path.iterdir()] == [kept.digest]
+    assert spool.names() == {kept.digest}
+    assert {path.name for path in tmp_path.iterdir()} == {kept.digest, "spare"}
 
 
 # -- files that are written over

@@ -27,6 +27,7 @@ class Inbox:
     begun: list[Message] = field(default_factory=list)
     _asked: dict[str, Message] = field(default_factory=dict)
     _missing: dict[str, Body] = field(default_factory=dict)
+    _cut: set[str] | None = None  # bodies that were on their way when a line dropped, or an earlier process ended
     _pushed: set[str] = field(default_factory=set)  # bodies that come, or came, unasked on this connection
     _unwanted: set[str] = field(default_factory=set)  # keys of those begun that nobody waits for any more
     _lock: Lock = field(default_factory=Lock)
@@ -37,7 +38,8 @@ class Inbox:
         return [message["key"] for message in (*self.begun, *self._asked.values())]
 
     def begin_anew(self) -> None:
-        """Forget what was asked on an earlier connection: it is asked again."""
+        """Forget what was asked on an earlier connection: it is asked again, and its bodies go on where they were."""
+        self._cut = self.spool().names() if self._cut is None else _digests(self._asked.values()) or self._cut
         self._missing.clear()
         self._pushed.clear()
         self._asked.clear()
@@ -54,6 +56,7 @@ class Inbox:
                 if not self.spool().has(body) and body.digest not in self._missing:
                     at = self.spool().arrived(body)
                     self._missing[body.digest] = body
+                    self.spool().keep_only(self._needed())  # what a cancelled task left stays until here
                     if not comes:
                         self.say("get", digest=body.digest, offset=at)
         self._start_what_is_here()
@@ -74,6 +77,8 @@ class Inbox:
             return
         if self.spool().take(body, chunk.offset, chunk.data):
             del self._missing[chunk.digest]
+            if not pushed(body):
+                self._cut = set()  # all that is still needed has been asked for again
             self._start_what_is_here()
 
     def unwanted(self, key: str) -> bool:
@@ -83,10 +88,13 @@ class Inbox:
     def done(self, key: str, message: Message) -> None:
         """Forget a task; its bodies stay until the next one, since they are likely to be asked about again."""
         with self._lock:
-            needed = _digests([*self.begun, *self._asked.values()])
+            needed = self._needed()
             self.begun.remove(message)
             self._unwanted.discard(key)
-            self.spool().keep_only(needed | set(self._missing))
+            self.spool().keep_only(needed)
+
+    def _needed(self) -> set[str]:
+        return _digests([*self.begun, *self._asked.values()]) | (self._cut or set())
 
     def _start_what_is_here(self) -> None:
         for key, message in list(self._asked.items()):

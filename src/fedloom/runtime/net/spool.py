@@ -19,7 +19,7 @@ from blake3 import blake3
 from ...core.errors import WireError
 from ...core.tree import Tree
 from ...store.files import pieces, restore
-from ...store.reused import SPARE, Files
+from ...store.reused import Files
 from .line import CHUNK_BYTES
 
 PART = ".part"
@@ -172,13 +172,15 @@ class Spool:
                 del self._claims[digest]
                 self._remove(digest)
 
+    def names(self) -> set[str]:
+        """Return the digests of all that is here, whole or in parts."""
+        return {path.stem for path in self.folder.iterdir() if _digest(path.stem)} | {*self._held, *self._arriving}
+
     def keep_only(self, digests: set[str]) -> None:
-        """Forget all whole bodies but these."""
+        """Forget all bodies but these, whole or in parts."""
         with self._lock:
-            self._held = {digest: content for digest, content in self._held.items() if digest in digests}
-        for path in self.folder.iterdir():
-            if path.suffix != PART and path.name not in {*digests, SPARE}:
-                self._files.drop(path)
+            for digest in self.names() - digests:
+                self._remove(digest)
 
     def _remove(self, digest: str) -> None:
         if (state := self._arriving.pop(digest, None)) is not None:
