@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from fedloom.core.errors import RunError, WireError
 from fedloom.core.layout import Layout, Leaf
-from fedloom.core.metrics import SCORE_BINS, Metrics
+from fedloom.core.metrics import SCORE_BINS, Metrics, total
 from fedloom.core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Ready, Train, Trained
 from fedloom.core.update import Update
 from fedloom.runtime.net.codec import MOST_NUMBER, MOST_ROWS, reply_of, reply_tree, task_of, task_tree
@@ -146,6 +146,12 @@ REFUSED = [
     (trained(metrics={"examples": 1, "loss": MOST_NUMBER * 2}), "'loss' among the metrics is not finite"),
     (trained(metrics={"examples": 1, "loss": "x"}), "'loss' among the metrics"),
     (trained(metrics={"examples": 1, "positives": BINS, "negatives": BINS}), "'positives' among the metrics"),
+    (trained(metrics={"examples": 1, "positives": 1.0, "negatives": 1.0}), "'positives' among the metrics"),
+    (trained(metrics={"examples": 1, "negatives": 2**63}), "'negatives' among the metrics"),
+    (trained(metrics={"examples": 1, "positives": BINS[:0]}), "'positives' among the metrics"),
+    (trained(metrics={"examples": 1, "x" * 81: 1.0}), "a printable name of at most 80 letters"),
+    (trained(metrics={"examples": 1, "\ud800": 1.0}), "a printable name"),
+    (evaluated(positives=1.0, negatives=1.0), "'positives' among the metrics"),
     (evaluated(positives=BINS), "lack a sum that their figures need"),
     (evaluated(positives=BINS[1:], negatives=BINS), "'positives' among the metrics"),
     (evaluated(positives=-BINS, negatives=BINS), "'positives' among the metrics"),
@@ -210,6 +216,13 @@ def test_figures_of_what_was_let_in_can_be_added_and_read():
     assert (found + honest + found).view()["examples"] == 2
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.float16, np.uint64, np.float32])
+def test_a_histogram_of_a_small_type_is_added_without_overflow(kind):
+    many = BINS.astype(kind) * kind(100)
+    found = reply_of(evaluated(positives=many, negatives=many), LAYOUTS, "north").metrics
+    assert (found + found + found).sums["positives"].max() == 300
+
+
 # -- fuzzing that knows the structure: a valid value, changed anywhere, as a tree and as bytes
 
 junk = (
@@ -220,6 +233,12 @@ junk = (
 )
 
 
+named = st.sampled_from(["positives", "negatives", "squared_error", "target", "target_square", "loss", "side"])
+kinds = st.sampled_from([np.int8, np.uint8, np.float16, np.int64, np.uint64, np.bool_])
+counts = st.builds(BINS.astype, kinds)
+HONEST = Metrics({"examples": 1, "loss": 1.0, "positives": np.ones(SCORE_BINS, int), "negatives": BINS.astype(int)})
+
+
 def changed(data, tree):
     """Return a tree with something in it replaced, taken out or added."""
     if isinstance(tree, dict) and tree and data.draw(st.integers(0, 3)):
@@ -228,7 +247,7 @@ def changed(data, tree):
             case 0:
                 return {name: value for name, value in tree.items() if name != key}
             case 1:
-                return {**tree, data.draw(texts): data.draw(junk)}
+                return {**tree, data.draw(texts | named): data.draw(junk | counts)}
             case _:
                 return {**tree, key: changed(data, tree[key])}
     if isinstance(tree, list | tuple) and tree and data.draw(st.booleans()):
@@ -248,7 +267,7 @@ def test_a_changed_reply_is_refused_or_harmless(data):
     except WireError:
         return
     if isinstance(body, Trained | Evaluated):
-        json.dumps((body.metrics + Metrics({"examples": 1})).view())
+        json.dumps([(body.metrics + HONEST).view(), total([HONEST, body.metrics, body.metrics]).view()])
     if isinstance(body, Fault):
         str(body).encode()
 

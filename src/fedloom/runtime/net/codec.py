@@ -28,9 +28,10 @@ from ...core.update import Update
 
 TASKS: dict[str, type] = {"train": Train, "evaluate": Evaluate, "measure": Measure, "prepare": Prepare}
 TASKS |= {"advertise": Advertise, "share": Share, "confirm": Confirm, "unmask": Unmask, "decrypt": Decrypt}
-MOST_TEXT, MOST_SUMS = 4000, 64
+MOST_TEXT, MOST_SUMS, MOST_NAME = 4000, 64, 80
 MOST_ROWS, MOST_NUMBER = 2**48, 1e100  # so that the sums and squares of what sites say are finite too
 
+_HISTOGRAMS = ("positives", "negatives")  # the only sums that are no numbers; training has none
 _NAMES = ("peers", "asked", "names", "alive", "signers", "senders")
 _HIDDEN: dict[str, type] = {
     "advertised": Advertised,
@@ -156,10 +157,7 @@ def _metrics(sums: Any, bins: int) -> Metrics:
     """Return metrics whose figures can be computed, alone and added to others': numbers, and histograms if allowed."""
     if not isinstance(sums, dict) or len(sums) > MOST_SUMS:
         raise WireError(f"metrics are at most {MOST_SUMS} named sums.")
-    for name, value in sums.items():
-        histogram = bins and name in ("positives", "negatives")
-        if not (_histogram(value, bins) if histogram else _scalar(value)):
-            raise WireError(f"the sum {name[:40]!r} among the metrics is not finite, or has another shape than here.")
+    sums = {name: _sum(name, value, bins) for name, value in sums.items()}
     if not _rows(sums.get("examples", -1)):
         raise WireError("metrics must say of how many examples they are.")
     try:
@@ -167,6 +165,17 @@ def _metrics(sums: Any, bins: int) -> Metrics:
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise WireError("metrics lack a sum that their figures need.") from error
     return Metrics(sums)
+
+
+def _sum(name: str, value: Any, bins: int) -> Any:
+    """Return one of metrics' sums; a histogram in numbers that others can be added to without overflow."""
+    if not name.isprintable() or len(name) > MOST_NAME:
+        raise WireError(f"a sum among the metrics has a printable name of at most {MOST_NAME} letters.")
+    if name not in _HISTOGRAMS and _scalar(value):
+        return value
+    if name in _HISTOGRAMS and bins and isinstance(value, np.ndarray) and _counts(value, bins):
+        return value if value.dtype == np.int64 else value.astype(np.float64)
+    raise WireError(f"the sum {name[:40]!r} among the metrics is not finite, or has another shape than here.")
 
 
 def _finite(vector: np.ndarray[Any, Any]) -> bool:
@@ -182,9 +191,11 @@ def _text(said: str, most: int) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in said[:most])
 
 
-def _histogram(value: Any, bins: int) -> bool:
-    fits = isinstance(value, np.ndarray) and value.shape == (bins,) and value.dtype.kind in "fiu"
-    return fits and bool(((value >= 0) & (value < MOST_ROWS)).all())  # NaN is neither
+def _counts(value: np.ndarray[Any, Any], bins: int) -> bool:
+    if value.shape != (bins,) or value.dtype.kind not in "fiu":
+        return False
+    counts = value.astype(np.float64)  # a small type does not hold the bound
+    return bool(((counts >= 0) & (counts < MOST_ROWS)).all())  # NaN is neither
 
 
 def _estimate(value: Any) -> tuple[float, float, float] | None:
