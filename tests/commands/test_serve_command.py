@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from apps import TOML, written
-from fedloom.commands import serve
+from fedloom.commands.serve import _told
+from fedloom.core.metrics import Metrics
 from fedloom.load import load
 from fedloom.running import begin
 from wired import authority
@@ -33,16 +34,6 @@ def home(tmp_path):
         next(rounds)
         rounds.close()
     return tmp_path / "home"
-
-
-def test_a_figure_may_have_any_name(caplog, monkeypatch):
-    """It is a party's word: one such as "message" has a meaning in a log."""
-    monkeypatch.setattr(serve, "figures", lambda state: {"loss": 0.5, "message": 1.0, "name": 2.0, "round": 9.0})
-    caplog.set_level("INFO")
-    record = SimpleNamespace(seconds=1.0, faults=())
-    serve._told(SimpleNamespace(round=3, record=record), logging.getLogger("fedloom.commands"))
-    (line,) = caplog.records
-    assert (line.getMessage(), line.round, line.loss) == ("round closed", 3, 0.5)
 
 
 def served(command, home, *words):
@@ -90,3 +81,12 @@ def test_a_wrong_option_is_refused_in_a_sentence_before_anything_is_served(tmp_p
     assert said in line["said"]
     assert "secret" not in told.err
     assert not list((tmp_path / "home").glob("runs/*/journal.url"))
+
+
+def test_a_site_that_names_its_figures_after_a_log_s_own_parts_changes_no_line(caplog):
+    sums = Metrics({"examples": 2, "loss": 1.0, "message": 4.0, "name": 4.0, "level": 4.0, "round": 4.0})
+    state = SimpleNamespace(round=7, record=SimpleNamespace(seconds=1.5, faults=()), metrics=sums)
+    with caplog.at_level(logging.INFO, "fedloom.commands"):
+        _told(state, logging.getLogger("fedloom.commands"))
+    (line,) = [record for record in caplog.records if record.msg == "round closed"]
+    assert (line.round, line.loss, line.name, hasattr(line, "level")) == (7, 0.5, "fedloom.commands", False)

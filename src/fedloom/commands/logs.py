@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import Formatter, Handler, Logger, LogRecord, StreamHandler, getLogger
 from pathlib import Path
@@ -31,6 +31,7 @@ LONGEST = 2000  # characters of one value
 _TOKEN = re.compile(r"(fedloom1:\w+:[^:\s]+:)\S+")
 OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}  # taken
 STOPPED = 130  # exit code of who was stopped, with Ctrl-C or SIGTERM, and can go on
+_HEAD = frozenset({"at", "level", "logger", "event"})
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
 
 
@@ -41,6 +42,15 @@ def values(record: LogRecord) -> dict[str, str | int | float | bool | None]:
     {'site': 'north', 'rows': '<list>'}
     """
     return {name: _value(value) for name, value in vars(record).items() if name not in OWN}
+
+
+def named(values: Mapping[str, float]) -> dict[str, float]:
+    """Return values that others have named, as they may stand beside an event: nothing of the record itself.
+
+    >>> named({"loss": 0.5, "message": 1.0, "event": 2.0})
+    {'loss': 0.5}
+    """
+    return {name: value for name, value in values.items() if name not in _OWN | _HEAD}
 
 
 def _value(value: object) -> str | int | float | bool | None:

@@ -12,7 +12,7 @@ from ..core.errors import ConfigError, DataError, FedloomError, MissingExtra, Qu
 from ..core.state import State
 from ..core.words import counted
 from ..load import load
-from .logs import OWN, STOPPED, logged, stoppable
+from .logs import STOPPED, logged, named, stoppable
 from .told import console, tell, trained
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def _told(state: State, logger: Logger) -> None:
     """Log a closed round, where no bar shows it."""
     if state.record is not None and not console.is_terminal:
         told = {"round": state.round, "seconds": round(state.record.seconds, 3), "faults": len(state.record.faults)}
-        measured = {name: round(value, 6) for name, value in figures(state).items() if name not in OWN}
-        logger.info("round closed", extra=measured | told)
+        seen = {name: round(value, 6) for name, value in named(figures(state)).items()}  # names come from sites
+        logger.info("round closed", extra=seen | told)
 
 
 def address(text: str) -> tuple[str, int]:

@@ -99,3 +99,14 @@ def test_two_coordinators_in_one_process_do_not_share_figures(hall):
     one, other = Meter(hall), Meter(hall)
     one.closed(5, 1.0)
     assert read(other)["fedloom_round", ()] == 0
+
+
+def test_figures_that_were_not_measured_last_are_shown_no_more(hall):
+    """Their names come from sites, which could add some in every round."""
+    meter = Meter(hall)
+    meter.closed(1, 0.1, {"loss": 0.5, "mine": 1.0})
+    meter.closed(2, 0.1)  # not measured
+    assert read(meter)["fedloom_figure", (("figure", "mine"),)] == 1.0
+    meter.closed(3, 0.1, {"loss": 0.25, "other": 2.0})
+    seen = {labels[0][1]: value for (name, labels), value in read(meter).items() if name == "fedloom_figure"}
+    assert seen == {"loss": 0.25, "other": 2.0}

@@ -33,6 +33,7 @@ class Meter:
 
     hall: Hall
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _figures: set[str] = field(default_factory=set)  # those that are shown
 
     def __post_init__(self) -> None:
         self.registry.register(_Hall(self.hall))
@@ -46,6 +47,10 @@ class Meter:
         """Take a closed round in: its number, its seconds, and the figures if the model was measured."""
         self._round.set(round)
         self._seconds.observe(seconds)
+        if figures:
+            for name in self._figures - figures.keys():
+                self._figure.remove(name)
+            self._figures = set(figures)
         for name, value in (figures or {}).items():
             self._figure.labels(name).set(value)
 
