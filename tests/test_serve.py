@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedloom.core.errors import WireError
+from fedloom.core.errors import ConfigError, WireError
 from fedloom.core.task import Member, Ready
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
@@ -88,3 +88,14 @@ def test_a_round_that_was_asked_by_an_earlier_process_keeps_its_members(there):
     Coordinator._between_rounds(there, 2)
     assert names(there) == there.measured == ["a", "c"]
     assert [one.member.name for one in again.joined(1)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("start_s", [0.0, float("inf"), float("nan")])
+def test_a_run_begins_in_a_time_that_ends(start_s):
+    with pytest.raises(ConfigError, match=r"Serving\.start_s \(--start\) must be above 0 s and at most 31,536,000 s"):
+        Serving(sites=2, start_s=start_s)
+
+
+def test_a_run_does_not_begin_with_more_sites_than_it_waits_for():
+    with pytest.raises(ConfigError, match="begins with 1 to 2 sites, got 3; change --least or --sites"):
+        Serving(sites=2, least=3)

@@ -24,7 +24,7 @@ from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
-from .runtime.net.leases import BACK_S, Leases
+from .runtime.net.leases import BACK_S, Leases, timed
 from .runtime.net.relay import Relay, numbered, passed
 from .runtime.net.site import Ended, Site
 from .runtime.net.snapshot import FILE, Watch
@@ -69,8 +69,8 @@ class Relaying:
             raise ConfigError(f'the names of a relay\'s members are "pass" or "number", got {self.names!r}.')
         if self.sites < 1:
             raise ConfigError(f"a relay answers for at least one member, got {self.sites}.")
-        if self.deadline_s is not None and not self.deadline_s > 0:
-            raise ConfigError(f"a relay's deadline is above 0 seconds, got {self.deadline_s}.")
+        if self.deadline_s is not None:
+            timed("Relaying.deadline_s (--deadline)", self.deadline_s)
 
 
 @dataclass(eq=False)

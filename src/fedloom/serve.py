@@ -26,7 +26,7 @@ from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
-from .runtime.net.leases import BACK_S, Leases
+from .runtime.net.leases import BACK_S, Leases, timed
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .starting import Start
@@ -77,8 +77,7 @@ class Serving:
             raise ConfigError(f"a federation that begins with {self.sites} sites has no capacity of {self.capacity}.")
         if self.least is not None and not 1 <= self.least <= self.sites:
             raise ConfigError(f"the least that a run begins with is 1 to its {self.sites} sites, got {self.least}.")
-        if not self.start_s > 0:
-            raise ConfigError(f"a run begins within a time above 0 s, got {self.start_s:g}.")
+        timed("Serving.start_s (--start)", self.start_s)
 
 
 @dataclass(eq=False)

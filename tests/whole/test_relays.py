@@ -302,7 +302,9 @@ def test_names_that_stay_here_and_weights_by_name_do_not_fit(tmp_path):
         relay(named, relaying, "127.0.0.1", 0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("names", "hash"), ("sites", 0), ("deadline_s", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("names", "hash"), ("sites", 0), ("deadline_s", 0.0), ("deadline_s", float("inf"))]
+)
 def test_settings_that_mean_nothing_are_refused(tmp_path, name, value):
     good = {"name": "east", "home": tmp_path, "server": ("localhost", 1), "sites": 2}
     with pytest.raises(ConfigError, match=str(value)):

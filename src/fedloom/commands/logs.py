@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = "fedloom"
 LONGEST = 2000  # characters of one value
 _TOKEN = re.compile(r"(fedloom1:\w+:[^:\s]+:)\S+")
-OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}  # taken
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 STOPPED = 130  # exit code of who was stopped, with Ctrl-C or SIGTERM, and can go on
 _HEAD = frozenset({"at", "level", "logger", "event"})
 _LEVELS = {"WARNING": "warning", "ERROR": "error", "CRITICAL": "error"}
@@ -41,7 +41,7 @@ def values(record: LogRecord) -> dict[str, str | int | float | bool | None]:
     >>> values(logging.makeLogRecord({"msg": "connected", "site": "north", "rows": [1, 2]}))
     {'site': 'north', 'rows': '<list>'}
     """
-    return {name: _value(value) for name, value in vars(record).items() if name not in OWN}
+    return {name: _value(value) for name, value in vars(record).items() if name not in _OWN}
 
 
 def named(values: Mapping[str, float]) -> dict[str, float]:

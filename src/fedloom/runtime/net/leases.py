@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
+from ...core.errors import ConfigError
 from ...core.task import Evaluate
 from .seats import Given
 
 FIRST_S, MOST_S = 0.5, 60.0  # between a party's calls, doubled each time; half as long to half as long again, drawn
 BACK_S = 1.5 * MOST_S  # so late a party may call that was here in the coordinator's last process
+YEAR_S = 31_536_000.0  # a year: what is longer than the clock's dates reach cannot be told
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leases:
-    """How long the coordinator waits, in seconds.
+    """How long the coordinator waits, in seconds: each above 0 and at most `YEAR_S`.
 
     Args:
         away_s: for a party that is not connected, before its tasks are given up.
@@ -25,6 +27,10 @@ class Leases:
     evaluate_s: float = 120.0
     beat_s: float = 10.0
 
+    def __post_init__(self) -> None:
+        for name, option in (("away_s", "--away"), ("task_s", "--lease"), ("evaluate_s", "--evaluate"), ("beat_s", "")):
+            timed(f"Leases.{name}{option and f' ({option})'}", getattr(self, name))
+
     def lapse(self, given: Given, away: float | None) -> tuple[float, str]:
         """Return when a task is given up, and the reason: a sentence. `away` is since when its party is."""
         measures = isinstance(given.task.body, Evaluate)
@@ -33,3 +39,14 @@ class Leases:
         if away is None:
             return late
         return min(late, (max(given.since, away) + self.away_s, f"not connected for {self.away_s:g} s"))
+
+
+def timed(name: str, seconds: float) -> None:
+    """Raise `ConfigError` for a time that nobody can wait for.
+
+    >>> timed("Leases.away_s", 600.0)
+    """
+    if not 0 < seconds <= YEAR_S:  # NaN is neither
+        raise ConfigError(
+            f"{name} must be above 0 s and at most {YEAR_S:,.0f} s, a year, got {seconds:g}; take a time between."
+        )
