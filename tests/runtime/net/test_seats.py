@@ -4,8 +4,10 @@ from queue import Queue
 
 import pytest
 
+from fedloom.core.task import Fault, Member
 from fedloom.runtime.net import seats
-from fedloom.runtime.net.seats import Words, writing
+from fedloom.runtime.net.seats import CLASSES, OTHER, Seat, Words, writing
+from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import MOST_TOGETHER
 from posts import Post
 
@@ -74,3 +76,15 @@ def test_what_can_wait_does_so_for_a_moment_and_then_is_said_alone():
     writing(channel, queue, 10.0)
     assert channel.said == [["receipt"], ["beat"], ["task"]]
     assert queue.waited == [10.0, seats.LATER_S, 10.0, 10.0, 10.0]
+
+
+def test_a_party_that_invents_classes_of_faults_is_counted_and_fills_nothing(tmp_path):
+    seat = Seat("a", (Member("a", 1),), Spool(tmp_path, 100))
+    for number in range(3000):
+        seat.note(Fault("a", "prepare", f"E{number}", "x"), float(number))
+        seat.note(Fault("a", "prepare", "E0", "x"), float(number))
+    assert seat.failed == dict.fromkeys([f"E{number}" for number in range(1, CLASSES)], 1) | {
+        "E0": 3001,
+        OTHER: 3000 - CLASSES,
+    }
+    assert [at for at, _ in seat.faults][-1] == 2999.0

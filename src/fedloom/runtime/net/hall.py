@@ -325,8 +325,7 @@ class Hall:
         seat.answered += 1
         seat.seconds.append(reply.seconds)
         if isinstance(reply.body, Fault):
-            seat.faults.append((self.now(), reply.body))
-            seat.failed[reply.body.error] += 1
+            seat.note(reply.body, self.now())
             of = {"site": seat.name, "party": ", ".join(reply.parties)}  # behind a relay there are several
             log.warning("fault", extra=of | {"error": reply.body.error, "said": reply.body.message})
         if isinstance(givens[0].task.body, Measure | Prepare):

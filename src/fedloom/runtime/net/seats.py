@@ -18,6 +18,7 @@ from .talk import MOST_TOGETHER, Channel, Message
 
 log = getLogger(__name__)
 REPLACED_S = 2.0
+CLASSES, OTHER = 20, "other"  # of a party's faults, so many are counted by the names that it gives; all others together
 LATER_S = 0.05  # so long what can wait does, to be said together with what comes next
 
 
@@ -99,7 +100,7 @@ class Seat:
     ready: dict[str, Ready] = field(default_factory=dict)  # by member: its numbers of rows, once it is prepared
     refused: dict[str, Fault] = field(default_factory=dict)
     faults: "deque[tuple[float, Fault]]" = field(default_factory=lambda: deque(maxlen=5))  # the last ones, and when
-    failed: "Counter[str]" = field(default_factory=Counter)  # all its faults, by class
+    failed: "Counter[str]" = field(default_factory=Counter)  # all its faults, by class; the first `CLASSES` by name
     seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last answers took
     bytes_in: int = 0
     bytes_out: int = 0
@@ -122,6 +123,12 @@ class Seat:
             given.attempt += 1
             self.say("task", run=run, key=given.key, attempt=given.attempt, together=together, **given.message)
         return self.channel is not None
+
+    def note(self, fault: Fault, now: float) -> None:
+        """Count a fault, and keep it among the last ones."""
+        self.faults.append((now, fault))
+        known = fault.error in self.failed or len(self.failed) < CLASSES
+        self.failed[fault.error if known else OTHER] += 1
 
     def expect_no_more(self, keys: Collection[str]) -> None:
         """Let go of what has come of the answers to these: another has been offered, or nobody waits any more."""
