@@ -59,8 +59,8 @@ _ACCEPTED = Table(
 _FAILED = Table(
     "failed",
     _META,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("place", Integer, nullable=False),  # among those of accepted updates
+    Column("number", WHOLE, primary_key=True, autoincrement=False),
+    Column("place", WHOLE, nullable=False),  # among those of accepted updates
     Column("phase", String, nullable=False),
     Column("error", String, nullable=False),
     Column("message", String, nullable=False),
