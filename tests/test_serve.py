@@ -97,5 +97,5 @@ def test_a_run_begins_in_a_time_that_ends(start_s):
 
 
 def test_a_run_does_not_begin_with_more_sites_than_it_waits_for():
-    with pytest.raises(ConfigError, match="begins with 1 to 2 sites, got 3; change --least or --sites"):
+    with pytest.raises(ConfigError, match="1 to its 2 sites, got 3; change --least or --sites"):
         Serving(sites=2, least=3)

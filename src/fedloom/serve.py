@@ -76,7 +76,10 @@ class Serving:
         if self.capacity is not None and self.capacity < self.sites:
             raise ConfigError(f"a federation that begins with {self.sites} sites has no capacity of {self.capacity}.")
         if self.least is not None and not 1 <= self.least <= self.sites:
-            raise ConfigError(f"the least that a run begins with is 1 to its {self.sites} sites, got {self.least}.")
+            raise ConfigError(
+                f"the least that a run begins with is 1 to its {self.sites} sites, got {self.least}; change --least or "
+                "--sites."
+            )
         timed("Serving.start_s (--start)", self.start_s)
 
 

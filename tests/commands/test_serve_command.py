@@ -68,9 +68,15 @@ def test_an_app_with_nothing_unfinished_is_served_without_a_word(home, command):
         (("--database", "postgresql+pg8000://there/fl"), "--database names no user"),
         (("--listen", "localhost:99999"), "a port is 0 to 65535, got 99999 in 'localhost:99999'."),
         (("--listen", "192.0.2.1:0"), "it is no address of this machine; 0.0.0.0 is all of them."),
-        (("--sites", "2", "--least", "3"), "the least that a run begins with is 1 to its 2 sites, got 3."),
+        (
+            ("--sites", "2", "--least", "3"),
+            "the least that a run begins with is 1 to its 2 sites, got 3; change --least or --sites.",
+        ),
         (("--sites", "3", "--capacity", "2"), "a federation that begins with 3 sites has no capacity of 2."),
-        (("--least", "1", "--start", "0"), "a run begins within a time above 0 s, got 0."),
+        (
+            ("--least", "1", "--start", "0"),
+            "Serving.start_s (--start) must be above 0 s and at most 31,536,000 s, a year, got 0",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_in_a_sentence_before_anything_is_served(tmp_path, command, words, said):
