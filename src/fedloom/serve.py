@@ -241,12 +241,16 @@ class Coordinator:
         return Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
 
     def _make_room(self) -> None:
-        """Learn how many clients a sum has room for, and how columns are measured, before the members are known."""
+        """Learn how many clients a sum has room for, and how columns are measured, before the members are known.
+
+        Raises `StrategyError` for a sum that so many, or so few, cannot have: it is said before anybody is waited for.
+        """
         app = self.loaded.app
         names = app.data.source.schema.numeric if app.data.source.schema is not None else ()
         known = [layout_of(what, names) for what in ("mean", "variance") if names]
         self.hall.layouts.update({layout.digest: layout for layout in known})
         self.hall.room = app.strategy.cohort(self.serving.capacity or self.serving.sites)
+        app.strategy.fits(app.strategy.payload(app.built.layout).weighted(self.hall.room))
 
     def _between_rounds(self, closed: int) -> None:
         """Let in who has come and is prepared, and let go who has left.

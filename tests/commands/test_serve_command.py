@@ -12,7 +12,7 @@ from fedloom.commands.serve import _told
 from fedloom.core.metrics import Metrics
 from fedloom.load import load
 from fedloom.running import begin
-from wired import authority
+from wired import authority, slow
 
 OPTIONS = ("--listen", "127.0.0.1:0", "--least", "1", "--start", "0.2")
 
@@ -96,3 +96,13 @@ def test_a_site_that_names_its_figures_after_a_log_s_own_parts_changes_no_line(c
         _told(state, logging.getLogger("fedloom.commands"))
     (line,) = [record for record in caplog.records if record.msg == "round closed"]
     assert (line.round, line.loss, line.name, hasattr(line, "level")) == (7, 0.5, "fedloom.commands", False)
+
+
+def test_a_sum_that_so_few_sites_cannot_have_is_refused_before_anybody_is_waited_for(tmp_path, command):
+    authority(tmp_path / "home")
+    hidden = "local=Slow(), stages=(fedloom.FixedPoint(),), gather=fedloom.SecAgg()"
+    app = slow(tmp_path, kind="Sgd", recipe="fedavg", changes=hidden)
+    told = command("serve", app, "--home", tmp_path / "home", "--listen", "127.0.0.1:0", "--sites", "2")
+    assert told.code == 2
+    assert "SecAgg needs a cohort of 3 clients or more, got 2" in told.err
+    assert '"event": "waiting"' not in told.err
