@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedloom.core.errors import ConfigError, WireError
+from fedloom.core.errors import ConfigError, QuorumLost, StorageError, WireError
 from fedloom.core.task import Member, Ready
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
@@ -65,6 +65,22 @@ def test_who_is_prepared_comes_and_who_leaves_goes_when_a_round_is_closed(there)
     Coordinator._between_rounds(there, 1)
     assert names(there) == there.measured == ["a", "c"]
     assert isinstance(there.hall.seats["b"], Seat)
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (None, "after round 3"),
+        (QuorumLost("two are away."), "after round 3"),
+        (StorageError("/srv/secret/journal.db is full."), "after round 3: StorageError at the coordinator"),
+        (FileNotFoundError("/srv/secret"), "after round 3: FileNotFoundError at the coordinator"),
+    ],
+)
+def test_sites_are_told_no_place_of_the_coordinators(broken, told):
+    paused, shut = [], lambda: paused.append("shut")
+    there = SimpleNamespace(hall=SimpleNamespace(pause=paused.append), door=SimpleNamespace(shut=shut))
+    Coordinator.close(there, SimpleNamespace(status="stopped", reason="after round 3", round=3), broken)
+    assert paused == [told, "shut"]
 
 
 def test_a_relay_answers_for_nobody_who_may_call_itself(tmp_path):

@@ -39,6 +39,7 @@ class Recording:
         summary: the run's last event, once it has ended.
         record: the signed record; None where nothing is recorded.
         waits: may a state wait to be saved for `catch_up`, or else for the end of the next round?
+        broken: what it has failed or stopped for.
         patient: may those who are missing come back? Then a lost quorum stops the run, where it would fail it.
     """
 
@@ -52,6 +53,7 @@ class Recording:
     record: "Recorder | None" = None
     waits: bool = False
     patient: bool = False
+    broken: Exception | None = None
     _events: list[dict[str, Any]] = field(default_factory=list)
     _moved: dict[str, Tree] = field(default_factory=dict)
     _saved_at: float = 0.0
@@ -77,6 +79,7 @@ class Recording:
                     yield state
             self._end(self.state)
         except Exception as error:
+            self.broken = error
             if isinstance(error, StorageError) or (self.patient and isinstance(error, QuorumLost) and not error.final):
                 raise self._stopped(error) from error
             kind = "" if isinstance(error, FedloomError) else f"{type(error).__name__}: "

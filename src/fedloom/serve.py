@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from .core.errors import ConfigError, RunError, UnknownRun, WireError
+from .core.errors import ConfigError, FedloomError, RunError, StorageError, UnknownRun, WireError
 from .core.layout import MODEL
 from .core.state import State
 from .core.strategy import Terms
@@ -153,13 +153,18 @@ class Coordinator:
             seat.say("watch", run=self.hall.run)
         return record
 
-    def close(self, state: State) -> None:
-        """Tell the sites how it ended, or that it has only stopped: then they call until it is taken up again."""
+    def close(self, state: State, broken: Exception | None = None) -> None:
+        """Tell the sites how it ended, or that it has only stopped: then they call until it is taken up again.
+
+        What has broken here, such as a disk or a database, they are told by its class alone: texts name places.
+        """
+        here = broken is not None and (isinstance(broken, StorageError) or not isinstance(broken, FedloomError))
+        told = f"after round {state.round}: {type(broken).__name__} at the coordinator" if here else state.reason
         if state.status in ("running", "stopped"):
-            self.hall.pause(state.reason)
+            self.hall.pause(told)
             self.door.shut()
         else:
-            self.door.close(state.status, state.reason, min(FAREWELL_S, self.serving.leases.away_s))
+            self.door.close(state.status, told, min(FAREWELL_S, self.serving.leases.away_s))
             if self.kept is not None:
                 self.kept.forget_sums()
             if not self.serving.keep_updates:

@@ -97,7 +97,7 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
             logger.error("error", extra={"code": error.code, "said": str(error)})
             code = 1
         finally:  # whatever it was, the sites are told
-            coordinator.close(recording.state)
+            coordinator.close(recording.state, recording.broken)
     if json_:
         tell(recording.summary)
     logger.info("ended", extra={"status": recording.state.status, "said": recording.state.reason})
