@@ -78,12 +78,17 @@ class Terminal:
         return Told(code, told.out, told.err)
 
 
+def there():
+    """Return what lies in the present folder, but for what test tools keep there."""
+    return sorted(name for name in os.listdir() if not name.startswith("."))
+
+
 def refused(command, *words, code=2):
     """Run a command that must be refused in one sentence, with nothing left behind; return the sentence."""
-    before = sorted(os.listdir())
+    before = there()
     told = command(*words)
     assert (told.code, told.out) == (code, "")
-    assert sorted(os.listdir()) == before
+    assert there() == before
     lines = told.err.splitlines()
     assert len(lines) == 1, told.err
     assert lines[0].startswith("error FL")
