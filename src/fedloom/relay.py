@@ -15,6 +15,7 @@ from .core.weights import Given
 from .data.standardise import layout_of
 from .join import Joining, enrolled
 from .load import Loaded
+from .resuming import RUNS
 from .runtime.authority import Authority
 from .runtime.channel import peer_at
 from .runtime.credentials import Credentials
@@ -30,7 +31,7 @@ from .runtime.net.site import Ended, Site
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool
 from .runtime.net.telling import Told
-from .serve import BODIES, FAREWELL_S, ROOM, RUNS, SPARE
+from .serve import BODIES, FAREWELL_S, ROOM, SPARE
 from .starting import SHOWN
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json

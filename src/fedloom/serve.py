@@ -1,14 +1,14 @@
 """The coordinator of a federation between institutions: the same app as `fedloom run`, its parties behind a port."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from .core.errors import ConfigError, FedloomError, RunError, StorageError, UnknownRun, WireError
+from .core.errors import ConfigError, FedloomError, StorageError, WireError
 from .core.layout import MODEL
 from .core.state import State
 from .core.strategy import Terms
@@ -18,6 +18,7 @@ from .load import Loaded
 from .privacy import gate
 from .record import Recorder
 from .recording import Recording, row_of
+from .resuming import ENDED, RUNS, TOLD_FILE, folder_of
 from .runtime.authority import Authority
 from .runtime.credentials import Credentials
 from .runtime.identity import Peer
@@ -32,14 +33,12 @@ from .runtime.net.spool import Spool
 from .starting import Start
 from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
-from .store.files import read_json, write_json
+from .store.files import write_json
 from .store.journal import Journal
-from .store.runs import create, found_again, journal, listed, locked, served_again
+from .store.runs import found_again, journal, locked
 from .training import Training
 
-RUNS, BODIES = "runs", "bodies"
-APP_FILE, TOLD_FILE = "app.json", "told.json"  # which app a run is of; who knows how it ended
-ENDED = ("completed", "target_reached", "converged", "failed")
+BODIES = "bodies"
 FAREWELL_S = 30.0  # for sites that are just away when a run ends, so that they learn of it
 WEEK_S = 604_800.0
 ROOM = 24  # bodies that arrive have at most so many bytes for each value of the model, and then some
@@ -305,7 +304,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         )
         if serving.database is not None:
             found_again(home / RUNS, serving.database)
-        folder = _folder(home / RUNS, loaded)
+        folder = folder_of(home / RUNS, loaded)
         held.enter_context(locked(folder))
         book = journal(folder, serving.database, durable=True)
         held.callback(book.close)
@@ -336,47 +335,6 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         held.callback(door.shut)
         made.held = held.pop_all()
         return made, listening
-
-
-def _folder(runs: Path, loaded: Loaded) -> Path:
-    """Return the folder of the run to go on with, or a new one's.
-
-    A run that nobody had joined yet is gone on with too, since sites know its id, and one whose end was not told.
-    """
-    mine = [row for row in listed(runs) if row.digest == loaded.identity]
-    open_ = [row.run for row in mine if row.status not in ENDED or not (runs / row.run / TOLD_FILE).exists()]
-    named = [path.parent for path in sorted(runs.glob(f"*/{APP_FILE}")) if read_json(path) == loaded.identity]
-    unbegun = [path.name for path in named if _unbegun(path)]
-    if open_ or unbegun:
-        return runs / (open_ or unbegun)[-1]
-    folder = create(runs, loaded.app.name)
-    write_json(folder / APP_FILE, loaded.identity)
-    return folder
-
-
-def unfinished(home: Path, loaded: Loaded) -> str:
-    """Return which run of another version of the app is unfinished in a coordinator's folder; empty if none is."""
-    others = [row for row in listed(home / RUNS) if row.name == loaded.app.name and row.digest != loaded.identity]
-    open_ = [row for row in others if row.status not in ENDED]
-    if not open_:
-        return ""
-    with closing(journal(home / RUNS / open_[-1].run)) as book:
-        closed = len(book.rounds())
-    return (
-        f"run {open_[-1].run} of another version of this app is unfinished, after round {closed}; this begins a new "
-        f"one. `{served_again(open_[-1], home)}`, with the app as it was then, goes on with it"
-    )
-
-
-def _unbegun(folder: Path) -> bool:
-    try:
-        with closing(journal(folder)) as book:
-            book.row()
-    except UnknownRun:
-        return True
-    except RunError:  # it cannot be read
-        return False
-    return False
 
 
 def _seatable(hall: Hall, authority: Authority, peer: Peer, members: Sequence[Member], capacity: int) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import RunError, UnknownRun
+from .resuming import RUNS
 from .runtime.net.snapshot import BEAT_S, FILE
-from .serve import RUNS
 from .store.files import read_json
 from .store.journal import RunRow
 from .store.runs import RELAYED, free, has_journal, journal

@@ -20,13 +20,13 @@ from .core.rng import stream
 from .data.holds import holdings
 from .gather import Encrypted
 from .load import Loaded
+from .resuming import RUNS
 from .runtime import introduction, shared
 from .runtime.authority import Authority
 from .runtime.enrolment import finish_enrolment, prepare_enrolment
 from .runtime.keys import PKI, ROOT, write_private
 from .runtime.net.snapshot import FILE
 from .runtime.provisioning import provision
-from .serve import RUNS
 from .store.files import read_json
 
 HOST, COORDINATOR, SITES, LOG, ERR = "127.0.0.1", "coordinator", "sites", "log.jsonl", "stderr.txt"

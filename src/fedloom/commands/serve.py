@@ -51,8 +51,9 @@ def command(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for programs.")] = False,
 ) -> None:
     """Coordinate a federation: sites call in, train on their rows, and send updates. Goes on where it was cut off."""
+    from ..resuming import unfinished
     from ..runtime.net.leases import Leases
-    from ..serve import Serving, serve, unfinished
+    from ..serve import Serving, serve
 
     with logged(log) as logger, stoppable(logger, "serve again to go on"):
         host, port = address(listen)
