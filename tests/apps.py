@@ -79,8 +79,8 @@ class Terminal:
 
 
 def there():
-    """Return what lies in the present folder, but for what test tools keep there."""
-    return sorted(name for name in os.listdir() if not name.startswith("."))
+    """Return what lies in the present folder, but for what test tools and Python itself keep there."""
+    return sorted(name for name in os.listdir() if not name.startswith(".") and name != "__pycache__")
 
 
 def refused(command, *words, code=2):
