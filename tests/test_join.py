@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 import fedloom
 from enrolled import federation
 from fedloom.cli import cli
-from fedloom.core.errors import ConfigError, RunError
+from fedloom.core.errors import ConfigError, RunError, StorageError
 from fedloom.core.rng import stream
 from fedloom.data.holds import holdings
 from fedloom.join import Joining, _enrol, booked, desk
@@ -82,6 +82,17 @@ def test_whoever_is_not_there_yet_is_called_again_and_later_each_time(tmp_path, 
     assert [event for event, _ in said] == ["away", "away"]
     assert "Connection refused; calling again in" in said[0][1]
     assert 0.25 <= slept[0] <= 0.75 <= 2 * slept[1] <= 3
+
+
+def test_what_this_machine_s_disk_complains_of_is_no_reason_to_call_again(tmp_path, monkeypatch):
+    def asked(*_):
+        raise StorageError("the disk is full.") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fedloom.join._asked", asked)
+    token = Token("site", "north", bytes(32), bytes(32)).text()
+    joining = Joining(name="north", home=tmp_path / "north", server=("localhost", 1), token=token)
+    with pytest.raises(StorageError, match="the disk is full"):
+        _enrol(joining, token, pytest.fail)
 
 
 @pytest.mark.parametrize("cause", [SSLCertVerificationError(1, "certificate verify failed"), SSLError("no TLS"), None])

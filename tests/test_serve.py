@@ -71,7 +71,7 @@ def test_who_is_prepared_comes_and_who_leaves_goes_when_a_round_is_closed(there)
     ("broken", "told"),
     [
         (None, "after round 3"),
-        (QuorumLost("two are away."), "after round 3"),
+        (QuorumLost("north is away."), "after round 3: too few sites answered"),
         (StorageError("/srv/secret/journal.db is full."), "after round 3: StorageError at the coordinator"),
         (FileNotFoundError("/srv/secret"), "after round 3: FileNotFoundError at the coordinator"),
     ],

@@ -18,7 +18,7 @@ from . import policyfile
 from .adapters.threads import one_thread
 from .app import App
 from .approval import approved
-from .core.errors import ConfigError, DataError, RunError, WireError
+from .core.errors import ConfigError, DataError, RunError, StorageError, WireError
 from .core.folders import made
 from .core.hidden import Identity
 from .core.rng import stream
@@ -132,6 +132,8 @@ def _enrol(joining: Joining, token: str, told: Told) -> None:
     while True:
         try:
             return _asked(joining, token)
+        except StorageError:
+            raise  # of this machine's own disk: no call mends that
         except RunError as error:
             cause = error.__cause__
             if not unreached(cause) or monotonic() - since > Site.away_s:

@@ -108,10 +108,12 @@ class Recorder:
         if not self._pending:
             return
         with self._lock:
-            taken, self._pending = self._pending, []
+            taken = list(self._pending)
             opened = [(place, *told) for place, (_, told) in enumerate(taken, len(self.record.entries)) if told]
             lines = self.openings.write([opening for _, opening, _ in opened])
-            self._note(self.record.append([entry for entry, _ in taken]))
+            root = self.record.append([entry for entry, _ in taken])
+            del self._pending[: len(taken)]  # once it is written: an interrupt may come at any time
+            self._note(root)
             for line, (place, _, updates) in zip(lines, opened, strict=True):
                 self.openings.know(place, line, updates)
         self.published()

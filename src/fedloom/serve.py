@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from .core.errors import ConfigError, FedloomError, StorageError, WireError
+from .core.errors import ConfigError, FedloomError, QuorumLost, StorageError, WireError
 from .core.layout import MODEL
 from .core.state import State
 from .core.strategy import Terms
@@ -155,10 +155,13 @@ class Coordinator:
     def close(self, state: State, broken: Exception | None = None) -> None:
         """Tell the sites how it ended, or that it has only stopped: then they call until it is taken up again.
 
-        What has broken here, such as a disk or a database, they are told by its class alone: texts name places.
+        What has broken here, such as a disk or a database, they are told by its class alone: texts name places. Of a
+        lost quorum they are not told whose fault it was.
         """
         here = broken is not None and (isinstance(broken, StorageError) or not isinstance(broken, FedloomError))
         told = f"after round {state.round}: {type(broken).__name__} at the coordinator" if here else state.reason
+        if isinstance(broken, QuorumLost):
+            told = f"after round {state.round}: too few sites answered"
         if state.status in ("running", "stopped"):
             self.hall.pause(told)
             self.door.shut()

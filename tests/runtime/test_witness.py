@@ -354,6 +354,24 @@ def insisting(there, folder):
     return north
 
 
+def test_who_trains_for_long_while_others_are_counted_accuses_nobody(there, tmp_path):
+    """Where clients may answer late: whoever trains signs nothing. One checkpoint counts for each own answer."""
+    north = insisting(there, tmp_path)
+    north.streams = True
+    for _ in range(6):
+        there.close({"south": "x"})
+        north.hear(there.shows("north", north.seen.size) | {"seen": "", "agrees": []}, peer())
+    for number in (901, 902):
+        assert north.seen.alone < 3
+        north.answered(number, 1, "model", "body")
+        there.close({"south": "x"})
+        north.hear(there.shows("north", north.seen.size) | {"seen": "", "agrees": []}, peer())
+    north.answered(903, 1, "model", "body")
+    there.close({"south": "x"})
+    shown = there.shows("north", north.seen.size) | {"seen": "", "agrees": []}
+    refused(north, shown, "0 other sites that this one knows have co-signed the record")
+
+
 @pytest.mark.parametrize("stale", ["nothing", "an old one"])
 def test_a_coordinator_that_shows_no_new_cosignature_of_others_is_left(there, tmp_path, stale):
     north = insisting(there, tmp_path)

@@ -313,6 +313,39 @@ def test_who_has_left_the_run_while_it_trained_is_no_failure():
     assert len(state.record.counted) == 2
 
 
+def test_where_somebody_has_left_fewer_train_at_a_time_and_nobody_is_looked_for_for_ever():
+    def leaves(replies):
+        made.inner.roster = made.inner.roster[:3]
+        return replies
+
+    made = Garbled(small(linear(3), buff(concurrency=5, faults=9), regression()), leaves)
+    states = made.there.run(4)
+    assert set(states[-1].record.parties) <= {"site0", "site1", "site2"}
+
+
+@pytest.mark.parametrize(("faults", "final"), [(0, True), (1, False)])
+def test_updates_that_would_be_refused_again_end_a_run_for_good(faults, final):
+    """One is refused here, and then clients fail: mended, they may be counted, where one may be lost."""
+    calls = []
+
+    def moody(params, data, config):
+        calls.append(params)
+        if len(calls) > 1:
+            raise OSError("full")
+        return params
+
+    def spoilt(replies):
+        update = replies[0].body.update
+        bad = replace(update, vector=np.full_like(update.vector, np.nan))
+        return (replace(replies[0], body=replace(replies[0].body, update=bad)),)
+
+    strategy = replace(buff(faults=faults), local=Custom(function=moody))
+    made = Garbled(small(linear(3), strategy, regression()), spoilt)
+    with pytest.raises(QuorumLost) as caught:
+        made.there.run(1)
+    assert caught.value.final == final
+
+
 def test_by_default_nobody_may_be_lost():
     with pytest.raises(QuorumLost, match="1 client failed, and 0 may"):
         virtual(buff(), Traces(dropout=0.5, timeout_s=2.0)).run(20)

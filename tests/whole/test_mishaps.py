@@ -66,7 +66,8 @@ def test_a_site_that_is_away_for_too_long_stops_a_run_which_goes_on_when_it_is_b
         assert (row.status, seen.status, seen.ended) == ("stopped", "stopped", False)
         assert f"after round {seen.closed}, since round {seen.closed + 1}: 2 of 3 clients counted" in seen.reason
         for name in others:
-            there.until_said(name, "calling until the coordinator is back")
+            there.until_said(name, "too few sites answered; calling until the coordinator is back")
+            assert lost not in there.said(name).split('"paused"')[1]
         end = there.start(COORDINATOR, lost).ended()  # nobody is away before it may have called again
     assert (end["status"], end["rounds"], end["sha256"]) == ("completed", 12, simulated(app, tmp_path)["sha256"])
     assert len(there.consistent()) == 36

@@ -88,6 +88,7 @@ class Witness:
     now: Callable[[], float] = time
     seen: Seen = field(default_factory=Seen)
     _met: Key | None = None
+    _answers: bool = False  # since a checkpoint without the others was last counted
     _mine: Key = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +129,7 @@ class Witness:
     def answered(self, number: int, round: int, model: str, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
         self.seen.owed[str(number)] = [round, model, body, False, 0]
+        self._answers = True
         if self.least and (seen := _start(round, model)) not in self.seen.unseen:
             self.seen.unseen.append(seen)
         self.notes.keep(OWED, self.seen.due())
@@ -279,8 +281,13 @@ class Witness:
         return there if other.size >= self.seen.size else 0
 
     def _watched(self, there: int, grown: bool) -> None:
-        """Count the checkpoints without the others; nobody can have signed anything before the first."""
-        alone = self.seen.alone + (grown and self.seen.size > 0)
+        """Count the checkpoints without the others; nobody can have signed anything before the first.
+
+        Where clients may answer late, checkpoints go on while one trains and signs nothing: then one for each answer.
+        """
+        counts = grown and self.seen.size > 0 and (self._answers or not self.streams)
+        self._answers = self._answers and not counts
+        alone = self.seen.alone + counts
         self.seen.alone = 0 if there >= self.least else alone
         if self.seen.alone > PATIENCE:
             raise RecordError(

@@ -203,7 +203,8 @@ class _Step:
     def _fill(self) -> None:
         flights, state, members = [], self.state, self.flights.federation.members()
         busy = self.flights.busy
-        while len(busy) < self.schedule.concurrency:
+        names = {member.name for member in members}
+        while len(busy) < self.schedule.concurrency and names - busy:  # somebody may have left
             self.dispatched += 1
             streams = stream(state.seed, self.dispatched).child("select")
             party = self.flights.federation.asked(self.dispatched)
@@ -229,6 +230,7 @@ class _Step:
             why = f"{self.state.round - flight.version} steps old, and max_staleness is {most}"
             reply = _fault(flight, "admit", "Stale", why)
         self.intake.take(reply)
+        self.intake.refused -= set(reply.numbers) if stale else set()  # it is no failure
         for number in [n for n in reply.numbers if n in self.flights.by_number and n not in self.intake.awaited]:
             self.landed[number] = flight = self.flights.by_number.pop(number)
             if number not in self.intake.counted and not stale:
@@ -242,10 +244,12 @@ class _Step:
         return discounted(update, schedule.discount(self.state.round - flight.version), drift)
 
     def _given_up(self, why: str) -> QuorumLost:
-        return QuorumLost(
+        lost = QuorumLost(
             f"step {self.state.round + 1}: {len(self.intake.counted)} of {self.schedule.size} updates counted, and "
             f"{why}; {summary(self.intake.faults)}. Mend the sites, allow more faults, or set a deadline."
         )
+        lost.final = len(self.intake.refused) > self.schedule.faults
+        return lost
 
     def _moved(self) -> State:
         state, intake, federation = self.state, self.intake, self.flights.federation

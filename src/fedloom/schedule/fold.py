@@ -36,18 +36,21 @@ class Intake:
     faults: list[Fault] = field(default_factory=list)
     training: list[tuple[int, Metrics]] = field(default_factory=list)
     bytes_up: int = 0
+    refused: set[int] = field(default_factory=set)  # dispatches whose answers are here and may not be added
     treat: Callable[[Update, tuple[int, ...]], Update] = lambda update, numbers: update
 
     def take(self, reply: Reply) -> None:
         """Count a reply, or record why it does not count."""
         site = ", ".join(reply.parties)
         if isinstance(reply.body, Fault):
+            self.refused.update(reply.numbers if reply.body.phase == "admit" else ())
             self.faults.append(reply.body)
             self._answered(reply)
             return
         try:
             self._admit(reply)
         except UpdateError as error:
+            self.refused.update(number for number in reply.numbers if number not in self.counted)
             self.faults.append(Fault(site, "admit", type(error).__name__, str(error)))
 
     def _admit(self, reply: Reply) -> None:

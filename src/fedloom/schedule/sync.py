@@ -91,7 +91,7 @@ class Sync:
                 f"round {number}: {len(intake.counted)} of {len(tasks)} clients counted, {needed} "
                 f"are needed; {summary(faults)}. Mend the sites, or begin a run with a smaller quorum."
             )
-            lost.final = len(tasks) - sum(fault.phase == "admit" for fault in faults) < needed
+            lost.final = len(tasks) - len(intake.refused & asked.keys()) < needed
             raise lost
         moved = move(state, strategy, intake, members, streams.child("finish"))
         federation.settle(intake.counted)

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from ..core.errors import RunError, StorageError
 
-# Classes of SQLSTATE (PostgreSQL manual, appendix A): no connection, not let in, a clash with others, full, in use,
-# shut down, the server's own disk.
-_PASSING = ("08", "28", "40", "53", "55", "57", "58")
+# Classes of SQLSTATE (PostgreSQL manual, appendix A): no connection, read only (a standby), not let in, a clash with
+# others, full, in use, shut down, the server's own disk.
+_PASSING = ("08", "25", "28", "40", "53", "55", "57", "58")
 
 
 def unusable(engine: Engine, error: DBAPIError | OSError) -> RunError:
@@ -41,8 +41,8 @@ def _words(error: DBAPIError | OSError) -> str:
     """
     orig = error.orig if isinstance(error, DBAPIError) else error
     cause = orig if orig is None or orig.__cause__ is None else orig.__cause__
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"no connection ({cause.strerror})"
+    if isinstance(cause, OSError):
+        return f"no connection ({cause.strerror or type(cause).__name__})"
     return str(_said(orig).get("M", orig))
 
 

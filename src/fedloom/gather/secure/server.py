@@ -94,6 +94,11 @@ class Sum:
         return Reply(numbers, names, masked.trained(), self.seconds, self.bytes_up)
 
     @property
+    def _needed(self) -> int:
+        """How many must be there at each step before the sum: with fewer nobody trains for it."""
+        return max(self.rule.survivors, self.least)
+
+    @property
     def _number(self) -> int:
         return min(task.number for task in self.asking.tasks.values())
 
@@ -136,7 +141,7 @@ class Sum:
                     raise UpdateError(f"keys are {KEYS} bytes, and their signature {SIGNATURE}.")
 
         self._step("advertise", dict.fromkeys(said.asked, body), Advertised, take)
-        roster = self._enough("advertised keys", self.keys)
+        roster = self._enough("advertised keys", self.keys, self._needed)
         self.session = said.but(roster=roster, known=rows([bytes(self.keys[name][0]) for name in roster], KEYS))
         self.graph = graph_of(self.session, self.rule, context(said, self.rule))
 
@@ -170,7 +175,7 @@ class Sum:
 
         body = Share(said.session, roster, said.known, signatures)
         self._step("share", dict.fromkeys(roster, body), Shared, take)
-        self.session = said.but(peers=self._enough("shared their secrets", self.sealed))
+        self.session = said.but(peers=self._enough("shared their secrets", self.sealed, self._needed))
 
     def _train(self, masked: Masked) -> None:
         def take(name: str, reply: Reply) -> None:
@@ -180,8 +185,7 @@ class Sum:
 
         body = replace(self.body, peers=self.session.peers)
         self._step("train", dict.fromkeys(self.session.peers, body), Trained, take)
-        needed = max(self.rule.survivors, self.least)
-        self.session = self.session.but(alive=self._enough("sent masked updates", masked.alive, needed))
+        self.session = self.session.but(alive=self._enough("sent masked updates", masked.alive, self._needed))
 
     def _confirm(self) -> None:
         message = survivors(context(self.session, self.rule), self.backing.run, self.session)

@@ -213,7 +213,7 @@ class Hall:
 
     def answered_by(self, seat: Seat) -> set[str]:
         """Return all for whom a party answers, or did before."""
-        return {member for member, name in self._of.items() if name == seat.name}
+        return {member for member, name in list(self._of.items()) if name == seat.name}
 
     def named(self, vector: Vector) -> str:
         """Return the digest of a vector, as the body that parties will be sent; nobody may change it from now on."""

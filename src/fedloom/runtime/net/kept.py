@@ -89,10 +89,9 @@ class Kept:
         there = {number for row in known for number in row.numbers}
         there |= {number for number, counted in verdicts.items() if not counted}
         replies = [self._again(row, [train[number] for number in row.numbers]) for row in known]
-        if self.streams:
-            faults = _faults(train, [row for row in answers if isinstance(row, Failed)], verdicts)
-            there |= {fault.numbers[0] for fault in faults}
-            replies += faults
+        faults = _faults(train, [row for row in answers if isinstance(row, Failed)], verdicts)
+        there |= {fault.numbers[0] for fault in faults}
+        replies += faults
         ticket = self.hall.send([task for number, task in train.items() if number not in there], ask)
         self._asked |= dict.fromkeys(train, ticket.id)
         self._replay(ticket, replies)
@@ -170,8 +169,10 @@ class Kept:
         for number in counted | void:
             self._asked.pop(number, None)
         self._over -= counted | void
+        for path in {self._sum(number) for number in void} if self.sums is not None else ():
+            path.unlink(missing_ok=True)  # a round that was closed without its sum stays so
         self.hall.tell(counted, void)
-        self.closed(self._round)
+        self.closed(self._round or self.log.latest())  # where this process has asked nobody, an earlier one has
 
     def backing(self) -> Backing:
         """Return what a hidden sum has behind it: whose key is whose, and a file of its own."""
@@ -194,6 +195,8 @@ class Kept:
 
     def _kept(self, number: int) -> Tree:
         if self.sums is None or not self._sum(number).exists():
+            return None
+        if not self.log.verdicts([number]).get(number, True):
             return None
         open_ = self.log.open()  # asked in an earlier process, and not again: the sum is there
         self._over.update(open_)
