@@ -52,6 +52,6 @@ def test_a_database_that_is_stopped_stops_the_run_and_no_site_learns_where_it_is
         said = "".join(map(there.said, there.names))
     assert (end["status"], end["rounds"]) == ("completed", 25)
     assert end["sha256"] == simulated(app, tmp_path)["sha256"]
-    assert "journal's database" in said
+    assert "StorageError at the coordinator; calling until" in said
     assert "pg8000" not in said
     assert ".s.PGSQL" not in said

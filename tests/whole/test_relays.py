@@ -180,7 +180,7 @@ def killing(words, folder, begun, over, kills):
             process = subprocess.Popen([*COMMAND, *words], cwd=folder, stderr=err, env=surroundings())
         begun.wait(60)
         try:
-            process.wait(drawn.uniform(1.0, 4.0) if len(kills) < KILLS and not over.is_set() else 60)
+            process.wait(drawn.uniform(0.8, 2.4) if len(kills) < KILLS and not over.is_set() else 60)
         except subprocess.TimeoutExpired:
             process.kill()
             kills.append(process.wait())
@@ -192,7 +192,7 @@ def killing(words, folder, begun, over, kills):
 
 
 def test_kill_9_of_a_relay_at_any_instant_changes_no_bit(tmp_path):
-    path = slow(tmp_path, sites=4, rounds=40, seconds=0.1)
+    path = slow(tmp_path, sites=4, rounds=60, seconds=0.1)
     loaded, begun, over, kills, port = load(path), Event(), Event(), [], free_port()
     tree = Tree(tmp_path, loaded)
     home = tmp_path / "east"
