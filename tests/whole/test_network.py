@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("FEDLOOM_KILLS", "16"))
 PLAIN = {"kind": "Sgd", "recipe": "fedavg", "changes": "local=Slow()"}
 RUNS = 4  # the kills are spread over so many runs
+PER_RUN = -(-KILLS // RUNS)
+LONG = max(40, 12 * PER_RUN)  # rounds that outlast the kills: who is killed as it leaves calls for ever
 
 
 def whole(folder, app, names, **changes):
@@ -58,8 +60,7 @@ def test_memories_stay_at_the_sites_and_move_as_in_one_process(tmp_path):
 def draws(seed):
     """Return seeded instants: how long after the last one, and who is killed."""
     drawn = random.Random(seed)
-    per_run = -(-KILLS // RUNS)
-    return [(drawn.uniform(0.05, 1.2), drawn.choice((COORDINATOR, *clients(2)))) for _ in range(per_run)]
+    return [(drawn.uniform(0.05, 1.2), drawn.choice((COORDINATOR, *clients(2)))) for _ in range(PER_RUN)]
 
 
 def bits_survive(folder, app, rounds, seed):
@@ -81,7 +82,7 @@ def bits_survive(folder, app, rounds, seed):
 
 @pytest.mark.parametrize("seed", range(RUNS))
 def test_kill_9_at_any_instant_changes_no_bit(tmp_path, seed):
-    bits_survive(tmp_path, slow(tmp_path, sites=2, rounds=40, seconds=0.03), 40, seed)
+    bits_survive(tmp_path, slow(tmp_path, sites=2, rounds=LONG, seconds=0.03), LONG, seed)
 
 
 def test_kill_9_changes_no_bit_where_bodies_are_written_over_earlier_ones(tmp_path):
@@ -251,7 +252,7 @@ def test_kill_9_at_any_instant_leaves_a_buffered_run_the_replay_of_its_journal(t
     buffered = "select=fedloom.Uniform(clients=1), schedule=fedloom.Buffered(size=2, concurrency=2, faults=20)"
     fails = "time.sleep(0.03)\nif len(trained) % 3 == 2 and sys.argv[-1].endswith('client-001'):\n    raise MemoryError"
     changes = {"changes": f"local=Slow(), {buffered}", "does": fails}
-    app = slow(tmp_path, sites=3, rounds=30, **PLAIN | changes)
+    app = slow(tmp_path, sites=3, rounds=LONG, **PLAIN | changes)
     drawn, killed = random.Random(seed), []
     with Federated(tmp_path, app, clients(3), ("--keep-updates",)) as there:
         there.start().until(lambda: there.rounds() > 0)
@@ -262,7 +263,7 @@ def test_kill_9_at_any_instant_leaves_a_buffered_run_the_replay_of_its_journal(t
                 killed.append(name)
         end = there.ended()
     assert killed
-    assert (end["status"], end["rounds"]) == ("completed", 30)
+    assert (end["status"], end["rounds"]) == ("completed", LONG)
     events = there.events()
     assert {fault["error"] for event in events for fault in event["faults"]} == {"MemoryError"}
     vector, stale = replayed_in_steps(there, 2)
