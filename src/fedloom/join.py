@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from logging import getLogger
 from pathlib import Path
-from secrets import SystemRandom
 from time import monotonic, sleep
 from typing import Any
 
@@ -49,10 +48,10 @@ from .runtime.enrolment import (
 from .runtime.joining import Token
 from .runtime.keys import PKI, TLS
 from .runtime.net import enrolling
+from .runtime.net.calling import pauses
 from .runtime.net.desk import Desk
-from .runtime.net.leases import FIRST_S, MOST_S
 from .runtime.net.site import Site
-from .runtime.net.spool import Spool
+from .runtime.net.spool import Spool, most_bytes
 from .runtime.net.telling import Told, unreached, why
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
@@ -62,8 +61,6 @@ from .store.notes import Notes
 from .store.usage import Usage
 
 log = getLogger(__name__)
-ROOM = 24  # bytes that arrive for each value of the model, at most
-SPARE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +125,8 @@ def enrolled(joining: Joining, told: Told = _logged) -> Credentials:
 
 def _enrol(joining: Joining, token: str, told: Told) -> None:
     """Enrol; who cannot be reached is called again, as a site does later, and as long."""
-    wait_s, since = FIRST_S, monotonic()
-    while True:
+    since = monotonic()
+    for pause_s in pauses():
         try:
             return _asked(joining, token)
         except StorageError:
@@ -138,10 +135,8 @@ def _enrol(joining: Joining, token: str, told: Told) -> None:
             cause = error.__cause__
             if not unreached(cause) or monotonic() - since > Site.away_s:
                 raise
-            pause = wait_s * (0.5 + SystemRandom().random())
-            told("away", said=f"{why(cause, joining.server[0])}; calling again in {pause:.1f} s")
-        sleep(pause)
-        wait_s = min(MOST_S, 2 * wait_s)
+            told("away", said=f"{why(cause, joining.server[0])}; calling again in {pause_s:.1f} s")
+        sleep(pause_s)
 
 
 def _asked(joining: Joining, token: str) -> None:
@@ -234,7 +229,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     def room(cohort: int) -> None:
         trainer.terms = terms(cohort)
 
-    most = ROOM * model.layout.size + SPARE
+    most = most_bytes(model.layout.size)
     watching = witness(joining.home, run, policy.witnesses, books, notes, app.strategy.schedule.streams)
     spools = Spool(folder / "in", most, light=True), Spool(folder / "out", most)
     return Desk(trainer, party, notes, *spools, room, watching, party.refusal)

@@ -21,17 +21,18 @@ from .runtime.channel import peer_at
 from .runtime.credentials import Credentials
 from .runtime.enrolment import finish_renewal, prepare_renewal
 from .runtime.identity import Peer
+from .runtime.net.calling import BACK_S
 from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
-from .runtime.net.leases import BACK_S, Leases, timed
+from .runtime.net.leases import Leases, timed
 from .runtime.net.relay import Relay, numbered, passed
 from .runtime.net.site import Ended, Site
 from .runtime.net.snapshot import FILE, Watch
-from .runtime.net.spool import Spool
+from .runtime.net.spool import Spool, most_bytes
 from .runtime.net.telling import Told
-from .serve import BODIES, FAREWELL_S, ROOM, SPARE
+from .serve import BODIES, FAREWELL_S
 from .starting import SHOWN
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
@@ -276,7 +277,7 @@ def _hall(loaded: Loaded, folder: Path, leases: Leases) -> Hall:
 
 
 def _most(loaded: Loaded) -> int:
-    return ROOM * loaded.app.strategy.payload(loaded.app.built.layout).size + SPARE
+    return most_bytes(loaded.app.strategy.payload(loaded.app.built.layout).size)
 
 
 def _folder(runs: Path, loaded: Loaded, relaying: Relaying) -> Path:

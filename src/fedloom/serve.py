@@ -23,13 +23,14 @@ from .runtime.authority import Authority
 from .runtime.credentials import Credentials
 from .runtime.identity import Peer
 from .runtime.net.audience import Audience
+from .runtime.net.calling import BACK_S
 from .runtime.net.door import Door
 from .runtime.net.entrance import entrance
 from .runtime.net.hall import Hall
 from .runtime.net.kept import Kept
-from .runtime.net.leases import BACK_S, Leases, timed
+from .runtime.net.leases import Leases, timed
 from .runtime.net.snapshot import FILE, Watch
-from .runtime.net.spool import Spool
+from .runtime.net.spool import Spool, most_bytes
 from .starting import Start
 from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
@@ -41,8 +42,6 @@ from .training import Training
 BODIES = "bodies"
 FAREWELL_S = 30.0  # for sites that are just away when a run ends, so that they learn of it
 WEEK_S = 604_800.0
-ROOM = 24  # bodies that arrive have at most so many bytes for each value of the model, and then some
-SPARE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +311,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         book = journal(folder, serving.database, durable=True)
         held.callback(book.close)
         size = loaded.app.strategy.payload(loaded.app.built.layout).size
-        most = ROOM * size + SPARE
+        most = most_bytes(size)
         hall = Hall(folder.name, leases=serving.leases, app=loaded.identity)
         log = Dispatches(book.engine)
         capacity = serving.capacity or serving.sites

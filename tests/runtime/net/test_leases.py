@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from fedloom.core.errors import ConfigError
-from fedloom.runtime.net.leases import MOST_S, Leases
+from fedloom.runtime.net.leases import YEAR_S, Leases
 from fedloom.runtime.net.snapshot import snapshot
 from posts import Office, train
 
@@ -25,7 +25,7 @@ def test_a_time_that_nobody_can_wait_for_is_refused(name, seconds):
 
 def test_the_longest_lease_can_be_waited_for_and_told(tmp_path):
     office = Office(tmp_path, clock=monotonic)
-    office.hall.leases = Leases(**dict.fromkeys(OPTIONS, MOST_S))
+    office.hall.leases = Leases(**dict.fromkeys(OPTIONS, YEAR_S))
     ask = office.come().kept.send(train((1, "a")))
     assert office.kept.receive(ask, 0.01) is None
     assert len(snapshot(office.hall, datetime.now(UTC))["awaited"]) == 1

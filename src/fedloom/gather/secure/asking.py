@@ -31,6 +31,11 @@ class Asking:
     def __post_init__(self) -> None:
         self._all_s = self.close()
 
+    @property
+    def number(self) -> int:
+        """The dispatch number by which the round's sum is kept."""
+        return min(task.number for task in self.tasks.values())
+
     def step(
         self, name: str, bodies: Mapping[str, TaskBody], kind: type[HiddenReply] | type[Trained]
     ) -> Iterator[Reply]:

@@ -113,10 +113,6 @@ class Sealed:
         return cast(Array, self._sum.content())
 
     @property
-    def _number(self) -> int:
-        return min(task.number for task in self.asking.tasks.values())
-
-    @property
     def _about(self) -> Tree:
         """What a kept sum must be of, to be gone on with."""
         return {"round": self.body.round, "content": content_of(self.body), "asked": tuple(self.asking.tasks)}
@@ -126,11 +122,11 @@ class Sealed:
         assert self._layout is not None, "a sum has somebody in it"
         spent = (self.bytes_up, self.seconds)
         value = {"about": self._about, "sum": content, "alive": tuple(self.alive), "names": row(self.names)}
-        self.backing.keep(self._number, value | {"layout": layout_tree(self._layout), "spent": spent})
+        self.backing.keep(self.asking.number, value | {"layout": layout_tree(self._layout), "spent": spent})
 
     def _kept(self) -> Array | None:
         """Take up a sum of this training and cohort that was kept; None if there is none."""
-        value = self.backing.kept(self._number)
+        value = self.backing.kept(self.asking.number)
         if value is None or value.get("about") != self._about:
             return None
         self.alive, self._layout = list(value["alive"]), layout_of(value["layout"])

@@ -98,20 +98,16 @@ class Sum:
         """How many must be there at each step before the sum: with fewer nobody trains for it."""
         return max(self.rule.survivors, self.least)
 
-    @property
-    def _number(self) -> int:
-        return min(task.number for task in self.asking.tasks.values())
-
     def _keep(self, masked: Masked, step: str) -> None:
         """Write down how far the sum is, from when clients may have unmasked it."""
         sealed = {name: {"of": tuple(of), "rows": rows(list(of.values()), SEALED)} for name, of in self.sealed.items()}
         value = {"step": step, "session": self.session.tree(), "masked": masked.tree(), "sealed": sealed}
         value |= {"signatures": dict(self.signatures), "spent": (self.bytes_up, self.seconds)}
-        self.backing.keep(self._number, value)
+        self.backing.keep(self.asking.number, value)
 
     def _kept(self, masked: Masked) -> str:
         """Take up a sum of this training and cohort that was kept; return the step that it had come to, or nothing."""
-        value = self.backing.kept(self._number)
+        value = self.backing.kept(self.asking.number)
         known = None if value is None else Session(**value["session"])
         said = self.session
         if known is None or (known.round, known.content, known.asked) != (said.round, said.content, said.asked):

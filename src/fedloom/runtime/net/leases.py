@@ -6,8 +6,6 @@ from ...core.errors import ConfigError
 from ...core.task import Evaluate
 from .seats import Given
 
-FIRST_S, MOST_S = 0.5, 60.0  # between a party's calls, doubled each time; half as long to half as long again, drawn
-BACK_S = 1.5 * MOST_S  # so late a party may call that was here in the coordinator's last process
 YEAR_S = 31_536_000.0  # a year: what is longer than the clock's dates reach cannot be told
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from logging import getLogger
 from math import inf
 from queue import Queue
-from secrets import SystemRandom, token_hex
+from secrets import token_hex
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -19,10 +19,10 @@ from typing import Any
 from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
 from ..identity import Peer, verify
+from .calling import pauses
 from .codec import TASKS, reply_tree
 from .desk import Works
 from .inbox import Inbox
-from .leases import FIRST_S, MOST_S
 from .line import CHUNK, CONTROL, NONCE, Line, LineLost
 from .offers import Offers
 from .reception import PROTOCOL
@@ -101,16 +101,15 @@ class Site:
         """Call, work and call again until the run has ended; raises `WireError` when it is refused for good."""
         worker = Thread(target=self._work, name="work", daemon=True)
         worker.start()
-        wait_s, self._reached = FIRST_S, monotonic()
+        waits, self._reached = pauses(), monotonic()
         try:
             while self.ended is None and not self.stopping.is_set():
                 called = monotonic()
                 try:
                     self._call()
                 except (LineLost, OSError) as error:
-                    wait_s = FIRST_S if self._reached > called else wait_s
-                    self._pause(error, wait_s)
-                    wait_s = min(MOST_S, 2 * wait_s)
+                    waits = pauses() if self._reached > called else waits
+                    self._pause(error, next(waits))
         finally:
             self.todo.put(None)
         worker.join()
@@ -124,12 +123,11 @@ class Site:
         self._say("bye")
         self._jobs.put(None)
 
-    def _pause(self, error: OSError, wait_s: float) -> None:
+    def _pause(self, error: OSError, pause_s: float) -> None:
         if monotonic() - self._reached > self.away_s:
             raise WireError(f"the coordinator could not be reached for {self.away_s:g} s: {error}.") from error
-        pause = wait_s * (0.5 + SystemRandom().random())  # so that sites do not all call at once
-        self.told("away", said=f"{why(error, self.address[0])}; calling again in {pause:.1f} s")
-        self.stopping.wait(pause)
+        self.told("away", said=f"{why(error, self.address[0])}; calling again in {pause_s:.1f} s")
+        self.stopping.wait(pause_s)
 
     def _call(self) -> None:
         """Live through one connection."""

@@ -245,6 +245,15 @@ class Spool:
         return True
 
 
+def most_bytes(values: int) -> int:
+    """Return how many bytes a body may have where a vector has so many values: room for codes, sides and metrics.
+
+    >>> most_bytes(0), most_bytes(1_000_000)
+    (1048576, 25048576)
+    """
+    return 24 * values + (1 << 20)
+
+
 def _another(body: Body) -> WireError:
     return WireError(f"what arrived as {body.digest[:12]} is something else; it is not kept.")
 
