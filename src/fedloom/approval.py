@@ -20,7 +20,6 @@ from .app import App
 from .core.errors import ConfigError
 from .core.event import DpEvent
 from .core.examples import Examples
-from .core.folders import made
 from .core.layout import MODEL, Layout
 from .core.metrics import Metrics
 from .core.rng import stream
@@ -29,6 +28,7 @@ from .core.update import Update, weigh
 from .load import Loaded
 from .privacy import gate
 from .store.files import synced, write_whole
+from .store.folders import made
 from .store.runs import now
 from .trust import EPSILON, trust
 from .version import __version__

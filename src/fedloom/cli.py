@@ -16,12 +16,12 @@ from .attackers import Attackers, called
 from .commands.logs import terminable
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
 from .core.errors import ConfigError, FedloomError, UnknownRun
-from .core.folders import writable
 from .load import DEMO, Loaded, load
 from .recording import Recording
 from .running import begin
 from .running import resume as resumed
 from .simulation import Simulation
+from .store.folders import writable
 from .version import __version__
 
 cli = typer.Typer(

@@ -18,7 +18,6 @@ from .adapters.threads import one_thread
 from .app import App
 from .approval import approved
 from .core.errors import ConfigError, DataError, RunError, StorageError, WireError
-from .core.folders import made
 from .core.hidden import Identity
 from .core.rng import stream
 from .core.strategy import Terms
@@ -56,6 +55,7 @@ from .runtime.net.telling import Told, unreached, why
 from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
+from .store.folders import made
 from .store.notes import FILE as NOTES
 from .store.notes import Notes
 from .store.usage import Usage

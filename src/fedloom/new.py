@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .core.errors import ConfigError
-from .core.folders import writable
 from .data import Inferred, infer
 from .data.schema import Column, Schema, is_number, number, plain
 from .data.texts import Texts, read_texts
+from .store.folders import writable
 
 FEW = 2000  # with fewer rows small batches, so that a round still takes some steps
 _SITE = re.compile(r"site|hospital|clinic|klinik|cent(er|re)|bank|branch|institut|provider|plant|region|country")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..core.errors import ConfigError, DataError
-from ..core.folders import writable
 from ..core.layout import Vector
 from ..core.model import Model
 from ..load import load
 from ..predict import Predictions, prepared, preview, statistics_of
 from ..report.tables import predictions_table
 from ..running import resume
+from ..store.folders import writable
 from ..store.runs import opened
 from .told import left_out, out_console, say
 

@@ -9,12 +9,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ..core.errors import ConfigError
-from ..core.folders import filled
 from ..core.words import counted
 from ..curve import curve
 from ..load import load
 from ..report.curve import Curve, drawn
 from ..store.files import write_whole
+from ..store.folders import filled
 from .told import console, out_console, say, tell
 
 

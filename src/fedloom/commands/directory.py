@@ -6,9 +6,9 @@ import typer
 from rich.console import Console
 
 from ..core.errors import ConfigError
-from ..core.folders import writable
 from ..core.words import counted
 from ..report.words import plain
+from ..store.folders import writable
 
 
 def draw_up(home: Path, path: Path, root_key: Path | None) -> None:

@@ -12,9 +12,9 @@ import typer
 from rich.live import Live
 
 from ..core.errors import RunError
-from ..core.folders import filled
 from ..core.words import counted
 from ..load import load
+from ..store.folders import filled
 from .logs import interrupted
 from .serve import Set
 from .status import view

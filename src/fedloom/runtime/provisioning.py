@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..core.errors import ConfigError
-from ..core.folders import made
+from ..store.folders import made
 from . import certificates
 from .certificates import Issuer
 from .identity import Subject, check_name, utc_now

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fedloom.core.errors import ConfigError
-from fedloom.core.folders import filled, made, writable
+from fedloom.store.folders import filled, made, writable
 
 
 def test_a_folder_is_made_where_there_is_none(tmp_path):
