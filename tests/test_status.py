@@ -56,9 +56,9 @@ AWAITED = {
 }
 
 
-def shown(seen):
+def shown(seen, width=200):
     """Return how a run stands, as people see it."""
-    console = Console(width=200, record=True, file=StringIO())
+    console = Console(width=width, record=True, file=StringIO())
     console.print(view(seen, NOW))
     return console.export_text()
 
@@ -230,6 +230,13 @@ def test_one_object_for_programs(run, tmp_path):
 )
 def test_who_is_awaited_and_why_is_a_sentence(changes, said):
     assert awaiting({**AWAITED, **changes}, NOW) == said
+
+
+def test_names_of_sites_are_not_cut_where_there_is_little_room(run, tmp_path):
+    saw(run, sites=[{**SITE, "name": f"a-hospital-of-a-long-name-{end}"} for end in "ab"])
+    told = shown(standing(tmp_path), width=60)
+    assert "…" not in told
+    assert all(f"-{end} " in told for end in "ab")
 
 
 def test_the_command_shows_it(run, tmp_path, command):

@@ -125,10 +125,9 @@ def _sites(seen: "Standing", sites: list[dict[str, Any]], now: datetime) -> Tabl
     names = [name for name in ("loss", *_TOLD) if name in measured][:2]
     if any(len(site["metrics"]) > 1 for site in sites):
         names = names[-1:]  # what is told from lowest to highest takes the room of two
-    for name in ("site", "rows", "is", "silent", "received", "sent", "last took", *map(called, names)):
-        table.add_column(
-            name, justify="left" if name in ("site", "is") else "right", no_wrap=name != "site", min_width=4
-        )
+    for name in ("site", "rows", "is", "silent", "received", "sent", "took", *map(called, names)):
+        side: Any = "left" if name in ("site", "is") else "right"
+        table.add_column(name, justify=side, no_wrap=name != "site", min_width=4, overflow="fold")
     for site in sites:
         cells = [site["name"], f"{site['examples']:,}", _is(seen, site), _ago(site["seen"], now)]
         cells += [megabytes(site["bytes_in"]), megabytes(site["bytes_out"])]
