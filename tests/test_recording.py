@@ -168,6 +168,14 @@ def test_how_often_it_saves_changes_no_bit(tmp_path, every_s):
         assert again.state.round == 4
 
 
+def test_a_fast_run_saves_before_many_rounds_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(fedloom.recording, "MOST", 3)
+    recording = begin(app(rounds=8), tmp_path)
+    recording.save_every_s = 1000.0
+    with closing(recording):
+        assert [recording.journal.last().round for _ in recording.rounds()] == [0, 0, 3, 3, 3, 6, 6, 8]
+
+
 def test_a_state_that_waits_is_saved_when_nothing_else_is_done_or_with_the_next_one(tmp_path):
     recording = begin(app(rounds=5), tmp_path)
     recording.save_every_s, recording.waits = 0.0, True

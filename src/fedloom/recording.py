@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MODEL_FILE, PREPARATION_FILE, REPORT_FILE = "model.safetensors", "preparation.json", "report.html"
 RECORD_KEY, RECORD_FOLDER = "record.pem", "record"
 AHEAD = 1 << 22  # bytes: a smaller model is written before a thread has begun
+MOST = 128  # rounds that wait to be saved: what a fast run keeps in memory does not grow with its speed
 
 
 @dataclass(eq=False)
@@ -35,7 +36,8 @@ class Recording:
         state: to go on from.
         folder: of the run; None records nothing.
         journal: in that folder.
-        save_every_s: how long a crash may throw a run back; rounds since are run again, to the same bits.
+        save_every_s: how long a crash may throw a run back, and no more than 128 rounds; they are run again, to the
+            same bits.
         summary: the run's last event, once it has ended.
         record: the signed record; None where nothing is recorded.
         waits: may a state wait to be saved for `catch_up`, or else for the end of the next round?
@@ -124,7 +126,8 @@ class Recording:
 
     def _due(self, state: State) -> bool:
         """Is it to be saved? A noised model is, before anybody sees it: what was shown is never drawn again."""
-        return state.delta is not None or time.monotonic() - self._saved_at >= self.save_every_s
+        late = time.monotonic() - self._saved_at >= self.save_every_s or len(self._events) >= MOST
+        return state.delta is not None or late
 
     def _close_round(self, state: State) -> None:
         record = state.record
