@@ -355,7 +355,7 @@ def insisting(there, folder):
 
 
 def test_who_trains_for_long_while_others_are_counted_accuses_nobody(there, tmp_path):
-    """Where clients may answer late: whoever trains signs nothing. One checkpoint counts for each own answer."""
+    """Where clients may answer late, checkpoints may come faster than signatures: one counts for each own answer."""
     north = insisting(there, tmp_path)
     north.streams = True
     for _ in range(6):

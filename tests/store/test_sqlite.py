@@ -154,3 +154,32 @@ def test_kill_9_takes_what_was_not_finished_and_nothing_before(opened, tmp_path)
     assert done.returncode == -signal.SIGKILL
     assert look(path, "the file", "SELECT number FROM kept") == [(1,)]
     assert numbers(opened()) == [1]
+
+
+def test_what_is_together_keeps_no_other_thread_waiting_before_it_begins(opened):
+    database = opened()
+
+    def other():
+        with database.together():
+            database.begin()
+            put(database, 1)
+            return numbers(database)
+
+    with ThreadPoolExecutor(1) as thread, database.together():
+        assert thread.submit(other).result(60) == [1]
+        put(database, 2)
+        waits = thread.submit(put, database, 3)
+        assert numbers(database) == [1, 2]
+        assert not waits.done()
+    assert waits.exception() is None
+    assert numbers(opened()) == [1, 2, 3]
+
+
+def test_a_thread_whose_transaction_fails_undoes_its_own_alone(opened):
+    database = opened()
+    with ThreadPoolExecutor(1) as thread, database.together():
+        put(database, 1)
+        failed = thread.submit(fails, database)
+    with pytest.raises(RunError):
+        failed.result(60)
+    assert numbers(opened()) == [1]

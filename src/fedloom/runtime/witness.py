@@ -1,11 +1,12 @@
 """A site as a witness of its coordinator's record: it checks, remembers and co-signs, and stops where something is off.
 
-What it has seen is on its disk before it signs. Keys of other sites are those of HOME/directory.json, which people
-gave it: cosignatures of anybody else say nothing here.
+What it has seen is on its disk before it signs. It may be shown more of the record while it trains. Keys of other sites
+are those of HOME/directory.json, which people gave it: cosignatures of anybody else say nothing here.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import time
@@ -128,36 +129,45 @@ class Witness:
 
     def answered(self, number: int, round: int, model: str, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
-        self.seen.owed[str(number)] = [round, model, body, False, 0]
-        self._answers = True
-        if self.least and (seen := _start(round, model)) not in self.seen.unseen:
-            self.seen.unseen.append(seen)
-        self.notes.keep(OWED, self.seen.due())
+        with self._alone():
+            self.seen.owed[str(number)] = [round, model, body, False, 0]
+            self._answers = True
+            if self.least and (seen := _start(round, model)) not in self.seen.unseen:
+                self.seen.unseen.append(seen)
+            self.notes.keep(OWED, self.seen.due())
 
     def settled(self, counted: Collection[int], void: Collection[int]) -> None:
         """Learn which of its answers were counted."""
-        for number in self.seen.owed.keys() & {str(each) for each in counted}:
-            self.seen.owed[number][3] = True
-        for number in self.seen.owed.keys() & {str(each) for each in void}:
-            del self.seen.owed[number]
-        self.notes.keep(OWED, self.seen.due())
+        with self._alone():
+            for number in self.seen.owed.keys() & {str(each) for each in counted}:
+                self.seen.owed[number][3] = True
+            for number in self.seen.owed.keys() & {str(each) for each in void}:
+                del self.seen.owed[number]
+            self.notes.keep(OWED, self.seen.due())
 
     def hear(self, said: Said, peer: Peer) -> dict[str, Any]:
         """Check what the coordinator shows of its record; return a cosignature.
 
         Raises `RecordError`, after keeping what was shown, if anything is not as it must be; then nothing is signed.
         """
-        try:
-            note = self._shown(said, peer)
-        except RecordError as error:
-            evidence = {"why": str(error), "shown": dict(said), "seen": asdict(self.seen)}
-            write_whole(self.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())
-            raise
-        with self.notes.together():
+        with self._alone():
+            try:
+                note = self._shown(said, peer)
+            except RecordError as error:
+                evidence = {"why": str(error), "shown": dict(said), "seen": asdict(self.seen)}
+                write_whole(self.folder / EVIDENCE, json.dumps(evidence, indent=1).encode())
+                raise
             self.notes.keep(SEEN, self.seen.shown())
             self.notes.keep(OWED, self.seen.due())
         line = note.cosignature(self._mine, self.sign, int(self.now())).line()
         return {"size": note.size, "line": line}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Change what was seen: one thread is shown the record, while another one trains and answers."""
+        with self.notes.together():
+            self.notes.begin()
+            yield
 
     def _shown(self, said: Said, peer: Peer) -> Checkpoint:
         try:
@@ -283,7 +293,7 @@ class Witness:
     def _watched(self, there: int, grown: bool) -> None:
         """Count the checkpoints without the others; nobody can have signed anything before the first.
 
-        Where clients may answer late, checkpoints go on while one trains and signs nothing: then one for each answer.
+        Where clients may answer late, checkpoints may come faster than signatures: one counts for each own answer.
         """
         counts = grown and self.seen.size > 0 and (self._answers or not self.streams)
         self._answers = self._answers and not counts

@@ -63,6 +63,10 @@ class Notes:
         """Make one transaction of all that is written within; see `Database.together`."""
         return self._database.together(durable=durable)
 
+    def begin(self) -> None:
+        """Let the transaction that this thread is in begin; see `Database.begin`."""
+        self._database.begin()
+
     def waiting(self) -> list[Answered]:
         """Return the replies whose round is open, in order."""
         rows = self._database.execute("SELECT * FROM replies ORDER BY number")

@@ -4,13 +4,19 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import RLock
+from threading import Lock, local
 from typing import Any
 
 from ..core.errors import RunError, StorageError
 
 PATIENCE_S = 30.0  # for another process that is writing
 Row = tuple[Any, ...]
+
+
+class _Mine(local):
+    """Where a thread is with a database: inside of a transaction, which began, and then is durable at its end."""
+
+    inside, holds, durable = False, False, True
 
 
 class Database:
@@ -33,8 +39,7 @@ class Database:
     """
 
     def __init__(self, path: Path, what: str, tables: dict[str, str], version: int = 1) -> None:
-        self.path, self._name, self._lock = path, f"{what} {path}", RLock()
-        self._inside, self._durable = False, True
+        self.path, self._name, self._lock, self._mine = path, f"{what} {path}", Lock(), _Mine()
         with _said(self._name):
             self._connection = sqlite3.connect(path, PATIENCE_S, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -46,32 +51,41 @@ class Database:
 
     @contextmanager
     def together(self, *, durable: bool = True) -> Iterator[None]:
-        """Make one transaction of all that is executed within: it begins with the first of it, and all or none is kept.
+        """Make one transaction of all that this thread executes within; all or none is kept.
 
-        At the end of a `durable` one it is on the disk, with all that was written before. Another one outlives the
-        process, and a power cut once a durable one has followed. What is opened within another one is part of that.
+        It begins with the first of it, or with `begin`: until then others may write. At the end of a `durable` one it
+        is on the disk, with all that was written before. Another one outlives the process, and a power cut once a
+        durable one has followed. What is opened within another one is part of that.
         """
-        with self._lock:
-            if self._inside:
-                yield
-                return
-            self._inside, self._durable = True, durable
-            try:
-                yield
-                self._end("COMMIT")
-            except BaseException:
-                self._end("ROLLBACK")
-                raise
-            finally:
-                self._inside = False
+        mine = self._mine
+        if mine.inside:
+            yield
+            return
+        mine.inside, mine.durable = True, durable
+        try:
+            yield
+            self._end("COMMIT")
+        except BaseException:
+            self._end("ROLLBACK")
+            raise
+        finally:
+            mine.inside = False
+            if mine.holds:
+                mine.holds = False
+                self._lock.release()
+
+    def begin(self) -> None:
+        """Let the transaction that this thread is in begin: no other thread writes before its end."""
+        assert self._mine.inside, "within `together`"
+        if not self._mine.holds:
+            self._lock.acquire()
+            self._mine.holds = True
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """Do this, and return its rows; by itself it is a transaction."""
-        with self._lock:
-            if self._inside:
-                return self._done(statement, values)
-            with self.together():
-                return self._done(statement, values)
+        with self.together():
+            self.begin()
+            return self._done(statement, values)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -86,8 +100,8 @@ class Database:
     def _done(self, statement: str, values: Sequence[Any]) -> list[Row]:
         try:
             if not self._connection.in_transaction:
-                if self._durable != self._writes_through:
-                    self._through(self._durable)
+                if self._mine.durable != self._writes_through:
+                    self._through(self._mine.durable)
                 self._connection.execute("BEGIN IMMEDIATE")  # nobody writes between what is read here and written
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
@@ -100,7 +114,7 @@ class Database:
 
     def _end(self, how: str) -> None:
         try:
-            if self._connection.in_transaction:
+            if self._mine.holds and self._connection.in_transaction:
                 self._connection.execute(how)
         except sqlite3.DatabaseError as error:
             raise _complaint(self._name, error) from error

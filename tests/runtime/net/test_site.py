@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -71,8 +72,9 @@ class Called:
     def hear(self, said):
         """Let it hear something; return what it says then."""
         self.site._hear(said)
-        while not self.site.todo.empty():
-            self.site.todo.get()()
+        for jobs in (self.site.shown, self.site.todo):
+            while not jobs.empty():
+                jobs.get()()
         self.post.write(self.site._jobs)
         said, self.post.said = self.post.said, []
         return said
@@ -263,6 +265,59 @@ def test_a_wrong_clock_is_told_from_other_reasons():
     assert str(utc_now().year) in said
 
 
+class Signing:
+    """A witness that signs."""
+
+    def hear(self, said, peer):
+        return {"size": 1, "line": "signed"}
+
+
+def working(called, *queues):
+    """Start a thread for each queue; return them."""
+    site = called.site
+    threads = [Thread(target=site._work, args=(queue, lambda: None), daemon=True) for queue in queues]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_a_site_that_trains_signs_what_it_is_shown_meanwhile(tmp_path):
+    called, begun, done = Called(tmp_path), Event(), Event()
+    called.works.witness = Signing()
+    called.works.answer = lambda key, message, offer: (begun.set(), done.wait(60))
+    called.site._hear(called.message("train/1"))
+    work, watch = working(called, called.site.todo, called.site.shown)
+    assert begun.wait(60)
+    called.site._hear({"kind": "record", "run": "run"})
+    called.site._hear({"kind": "end", "run": "run", "status": "completed", "reason": "over"})
+    called.site.shown.put(None)
+    watch.join(60)
+    assert called.site._jobs.get(timeout=60).message["kind"] == "cosign"
+    assert called.site.ended is None  # what it works at comes first
+    done.set()
+    called.site.todo.put(None)
+    work.join(60)
+    assert called.site.ended.status == "completed"
+
+
+def test_who_distrusts_the_record_begins_nothing_more(tmp_path):
+    called, begun, done = Called(tmp_path), Event(), Event()
+    called.works.witness = Failing(RecordError("it has shrunk."))
+    called.works.answer = lambda key, message, offer: (called.works.asked.append(key), begun.set(), done.wait(60))
+    called.site._hear(called.message("train/1"))
+    called.site._hear(called.message("train/2"))
+    work, watch = working(called, called.site.todo, called.site.shown)
+    assert begun.wait(60)
+    called.site._hear({"kind": "record", "run": "run"})
+    watch.join(60)
+    done.set()
+    called.site.todo.put(None)
+    work.join(60)
+    assert called.works.asked == ["train/1"]
+    assert called.site.stopping.is_set()
+    assert "it has shrunk" in str(called.site.failed)
+
+
 class Failing:
     """A witness that cannot sign."""
 
@@ -292,7 +347,7 @@ def test_what_has_arrived_is_forgotten_behind_what_is_done_next(tmp_path):
     called.site.todo.put(lambda: None)
     assert called.works.outgoing.has(body)
     called.site.todo.put(None)
-    called.site._work()
+    called.site._work(called.site.todo, called.site._forget)
     assert not called.works.outgoing.has(body)
 
 

@@ -1,6 +1,6 @@
 """A party's side of the network: it calls the coordinator, gets its tasks, answers, and calls again when it is cut off.
 
-One thread reads, one writes, one works.
+One thread reads, one writes, one works, and one watches the record, also while the work takes long.
 """
 
 import socket
@@ -35,6 +35,8 @@ ENDS = "This site ends before it loses anything: mend that and join again, and i
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
 RENEW_S = 60.0  # so late it asks again for a certificate that did not come
 CONNECT_S = 15.0
+
+Jobs = Queue[Callable[[], None] | None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Site:
     failed: Exception | None = None
     process: str = field(default_factory=lambda: token_hex(8))
     stopping: Event = field(default_factory=Event)
-    todo: "Queue[Callable[[], None] | None]" = field(default_factory=Queue)
+    todo: Jobs = field(default_factory=Queue)
+    shown: Jobs = field(default_factory=Queue)  # of the coordinator's record
     _reached: float = 0.0
     _renewing: float = -inf  # since when; so late without an answer, it asks again
     desk: Works = None  # type: ignore[assignment]  # from the first welcome on
@@ -99,7 +102,9 @@ class Site:
 
     def live(self) -> Ended:
         """Call, work and call again until the run has ended; raises `WireError` when it is refused for good."""
-        worker = Thread(target=self._work, name="work", daemon=True)
+        watcher = Thread(target=self._work, args=(self.shown, lambda: None), name="watch", daemon=True)
+        worker = Thread(target=self._work, args=(self.todo, self._forget), name="work", daemon=True)
+        watcher.start()
         worker.start()
         waits, self._reached = pauses(), monotonic()
         try:
@@ -111,6 +116,8 @@ class Site:
                     waits = pauses() if self._reached > called else waits
                     self._pause(error, next(waits))
         finally:
+            self.shown.put(None)
+            watcher.join()  # it may have something for the worker
             self.todo.put(None)
         worker.join()
         if self.failed is not None:
@@ -162,7 +169,7 @@ class Site:
         writer = Thread(target=writing, args=(channel, self._jobs, beat_s), name="to coordinator", daemon=True)
         writer.start()
         self._say("pending", numbers=sorted(self.desk.waiting))
-        self.todo.put(self._introduce)
+        self.shown.put(self._introduce)
         if self.leaving:
             self._say("leave")
         self.told("connected", server=f"{self.address[0]}:{self.address[1]}", run=self.run)
@@ -205,16 +212,17 @@ class Site:
             case "receipt":
                 self._offers.receipt([str(key) for key in field_of(said, "keys", list)])
             case "watch":
-                self.todo.put(self._introduce)
+                self.shown.put(self._introduce)
             case "record":
-                self.todo.put(lambda: self._watch(said))  # behind what it is about
+                self.shown.put(lambda: self._watch(said))
             case "certificate":
                 self.renewed(field_of(said, "answer", dict))
                 self._renewing = -inf
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self._cancel(self._inbox.keys)
-                self.todo.put(lambda: self._end(ended))  # after all that was said before
+                # After all that was said before, of the record too.
+                self.shown.put(lambda: self.todo.put(lambda: self._end(ended)))
             case "pause":
                 self.told("paused", said=f"{field_of(said, 'reason', str)}; calling until the coordinator is back")
             case "replaced":
@@ -257,18 +265,25 @@ class Site:
     def _start(self, key: str, message: Message) -> None:
         self.todo.put(lambda: self._answer(key, message))
 
-    def _work(self) -> None:
+    def _work(self, jobs: Jobs, after: Callable[[], None]) -> None:
         try:
-            for job in iter(self.todo.get, None):
-                job()
-                for digest in self._offers.forget():  # behind whatever is done: nobody is woken for it
-                    self.desk.received(digest)
+            for job in iter(jobs.get, None):
+                if self.failed is None:  # the other thread has not
+                    job()
+                    after()
         except (StorageError, OSError) as error:
-            self.failed = StorageError(f"{str(error).rstrip('.')}. {ENDS}")
-            self.stop()
-        except Exception as error:  # noqa: BLE001 (whatever it is, the site must not go on without its worker)
-            self.failed = error
-            self.stop()
+            self._fail(StorageError(f"{str(error).rstrip('.')}. {ENDS}"))
+        except Exception as error:  # noqa: BLE001 (whatever it is, the site must not go on without this thread)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = self.failed or error
+        self.stop()
+
+    def _forget(self) -> None:
+        """Forget what has arrived, behind whatever is done: nobody is woken for it."""
+        for digest in self._offers.forget():
+            self.desk.received(digest)
 
     def _answer(self, key: str, message: Message) -> None:
         try:
