@@ -53,7 +53,8 @@ def measured(state: State) -> dict[str, Any]:
     """Return the figures of an evaluated state: pooled, and by site."""
     sites = {name: figures(metrics.view()) for name, metrics in state.sites.items()}
     metrics = figures((state.metrics or Metrics({})).view())
-    return {"metrics": metrics, "measured_on": "test" if state.central else "sites", "sites": sites}
+    found = {"metrics": metrics, "measured_on": "test" if state.central else "sites", "sites": sites}
+    return found | ({"measured_at": dict(state.measured_at)} if state.measured_at else {})
 
 
 def figures(values: Mapping[str, float]) -> dict[str, float | None]:

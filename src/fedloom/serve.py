@@ -244,7 +244,8 @@ class Coordinator:
         self.hall.room, self.hall.roster = room, list(members)
         self.kept = federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds, self.folder)
         federation.streams = app.strategy.schedule.streams
-        return Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
+        measured, busy = self.measured, self.hall.busy
+        return Training(app, model, federation, terms, found, None, measured, founders=len(members), busy=busy)
 
     def _make_room(self) -> None:
         """Learn how many clients a sum has room for, and how columns are measured, before the members are known.

@@ -22,6 +22,7 @@ from .privacy import examples, gate
 from .privacy.guarantee import Guarantee
 from .stop import Verdict
 
+Measured = tuple[int, Metrics]  # a site's figures, and of which round's model they are
 NETWORK = "network"  # the engine of a run whose parties are somewhere else
 
 
@@ -39,6 +40,8 @@ class Training:
         measured: names of the parties that hold examples out; where they are many, of all that may.
         engine: what carries the tasks, as it is journaled.
         founders: how many members the run began with, where that is not how many there are.
+        busy: returns who trains at the moment, although the round is closed, and answers nothing else before it has;
+            None where that never is.
     """
 
     app: App
@@ -50,6 +53,7 @@ class Training:
     measured: Sequence[str]
     engine: Any = NETWORK
     founders: int | None = field(default=None, kw_only=True)
+    busy: Callable[[], Collection[str]] | None = field(default=None, kw_only=True)
 
     def close(self) -> None:
         """End what was started to carry tasks."""
@@ -110,34 +114,53 @@ class Training:
     def rounds(self, state: State, closed: Callable[[State], object] = lambda state: None) -> Iterator[State]:
         """Yield the state after each round from `state` on, evaluated, until the app's stopping rule ends it.
 
-        `closed` is given each state before anybody sees its model, who measures it included.
+        `closed` is given each state before anybody sees its model, who measures it included. Nobody waits for who still
+        trains: its last figures stand in. A run never ends on such figures.
         """
-        app, memory = self.app, state.stop
+        app, memory, known = self.app, state.stop, dict[str, Measured]()
         if over := self._exhausted(state.round + 1):
             raise RunError(f"{over.reason}; there is nothing to go on with.")
         for moved in app.strategy.schedule.run(app.strategy, self.terms, self.federation, state):
             closed(self.priced(moved))
-            due = moved.round % app.evaluate_every == 0 or moved.round == app.rounds
-            state = self.evaluated(moved) if due else moved
-            figures = state.metrics.view() if state.metrics is not None else None
-            memory, verdict = app.stop.judge(memory, state.round, app.rounds, figures)
+            last = moved.round == app.rounds
+            due = moved.round % app.evaluate_every == 0 or last
+            state = self.evaluated(moved, {} if last else known) if due else moved
+            if self.busy is not None:
+                new = state.sites.keys() - state.measured_at.keys()
+                known |= {site: (moved.round, state.sites[site]) for site in new}
+            before, (memory, verdict) = memory, self._judged(memory, state)
+            if verdict is not None and state.measured_at:
+                state = self.evaluated(moved)
+                memory, verdict = self._judged(before, state)
             state = self.priced(state.but(stop=memory))
-            verdict = verdict or self._exhausted(state.round + 1)
             if verdict is None:
                 yield state
                 continue
             yield state.but(status=verdict.status, reason=verdict.reason)
             return
 
-    def evaluated(self, state: State) -> State:
-        """Return the state with its figures: on every site's held-out rows, and pooled, or on the test part."""
-        replies = ask_all(self.federation, self.measuring(state.round), Evaluate(state.vector))
-        sites = {reply.parties[0]: reply.body.metrics for reply in replies if isinstance(reply.body, Evaluated)}
+    def _judged(self, memory: Tree, state: State) -> tuple[Tree, Verdict | None]:
+        figures = state.metrics.view() if state.metrics is not None else None
+        memory, verdict = self.app.stop.judge(memory, state.round, self.app.rounds, figures)
+        return memory, verdict or self._exhausted(state.round + 1)
+
+    def evaluated(self, state: State, known: Mapping[str, Measured] = {}) -> State:
+        """Return the state with its figures: on every site's held-out rows, and pooled, or on the test part.
+
+        Who trains is not waited for if it is in `known`, with what it has measured before.
+        """
+        measuring, busy = self.measuring(state.round), set(self.busy() if known and self.busy else ())
+        before = {site: known[site] for site in measuring if site in known and site in busy}
+        replies = ask_all(self.federation, [site for site in measuring if site not in before], Evaluate(state.vector))
+        found = {reply.parties[0]: reply.body.metrics for reply in replies if isinstance(reply.body, Evaluated)}
+        found |= {site: metrics for site, (_, metrics) in before.items()}
+        sites = {site: found[site] for site in measuring if site in found}  # in an order that sums keep
         faults = tuple(reply.body for reply in replies if isinstance(reply.body, Fault))
         record = state.record and state.record.but(faults=(*state.record.faults, *faults))
-        metrics = self._central(state)
+        metrics, earlier = self._central(state), {site: round for site, (round, _) in before.items()}
         pooled = sum_of(sites.values()) if metrics is None else metrics
-        return state.but(metrics=pooled, central=metrics is not None, sites=sites, record=record)
+        changes = {"metrics": pooled, "central": metrics is not None, "sites": sites, "measured_at": earlier}
+        return state.but(**changes, record=record)
 
     def measuring(self, round: int) -> list[str]:
         """Return the sites that measure this round's model: all that hold rows out, or the app's sample of them."""

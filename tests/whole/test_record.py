@@ -37,13 +37,13 @@ def coordinator_key(there):
     return Credentials(there.home).peer.key
 
 
-def directories(there):
-    """Give every site the others' keys, as people do."""
+def directories(there, least=1):
+    """Give every site the others' keys, as people do; so many of these must have signed."""
     known = {name: text_of(there.authority.key(name)) for name in there.names}
     for name in there.names:
         (there.folder / name / "directory.json").write_text(json.dumps({"version": 1, "keys": known}))
         with (there.folder / name / "policy.toml").open("a") as file:
-            file.write("witnesses = 1\n")
+            file.write(f"witnesses = {least}\n")
 
 
 def test_a_record_survives_kills_and_is_signed_by_all(tmp_path):
@@ -93,3 +93,22 @@ def test_a_coordinator_whose_record_was_changed_does_not_go_on_and_sites_would_s
         assert "FL440" in said
         assert "it has shrunk" in said or "does not begin with" in said
         assert whole.is_dir()
+
+
+def test_where_sites_differ_much_in_speed_nobody_accuses_the_coordinator(tmp_path):
+    """All insist on all others, and one trains while many rounds close without it: it signs them meanwhile."""
+    buffered = "local=Slow(), select=fedloom.Uniform(clients=1), schedule=fedloom.Buffered(size=2, concurrency=3)"
+    does = f"time.sleep(2.0 if {clients(3)[2]!r} in sys.argv else 0.02)"
+    app = slow(tmp_path, sites=3, rounds=60, does=does, kind="Sgd", recipe="fedavg", changes=buffered)
+    with Federated(tmp_path, app, clients(3)) as there:
+        directories(there, least=2)
+        assert there.start().ended()["rounds"] == 60
+        folder = record(there)
+        seen = [tmp_path / name / "runs" / folder.name for name in there.names]
+        found = verify(folder, keys(there, tmp_path / "keys.json"), seen)
+        events = there.events()
+    assert found.holds, found.findings
+    assert dict(found.witnesses) == dict.fromkeys(there.names, found.entries)
+    without = [event["round"] for event in events if clients(3)[2] in event.get("measured_at", {})]
+    assert len(without) > 10  # nobody waited for it to measure
+    assert "measured_at" not in events[-1]

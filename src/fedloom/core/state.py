@@ -65,6 +65,7 @@ class State:
         record: the last closed round.
         metrics: this round's evaluation, pooled; `sites` by name; None if this round was not evaluated.
         central: are the pooled figures of the source's test part, not of the sites' held-out rows?
+        measured_at: of which round's model a site's figures are, where that is an earlier one: it was training.
         status: "running", or how the run ended; `reason` is a sentence.
         epsilon, delta: differential privacy spent so far; infinity and None where nothing is claimed.
         epsilons: epsilon by site, where each accounts for its own examples.
@@ -83,6 +84,7 @@ class State:
     metrics: Metrics | None = None
     sites: dict[str, Metrics] = field(default_factory=dict)
     central: bool = False
+    measured_at: dict[str, int] = field(default_factory=dict)
     status: str = "running"
     reason: str = ""
     epsilon: float = math.inf

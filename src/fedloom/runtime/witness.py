@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from ..core.errors import RecordError, WireError
@@ -23,6 +23,7 @@ from .identity import Peer, text_of
 SEEN, OWED = "record", "owed"  # names in the site's journal
 PIN, EVIDENCE = "log.json", "evidence.json"
 PATIENCE = 2  # checkpoints until what was counted must be in the record, and others' cosignatures on it
+PATIENCE_S = 30.0  # and seconds: quick rounds close faster than signatures travel
 ROOTS = 64  # earlier checkpoints, and models of rounds, that are remembered
 
 Said = Mapping[str, Any]
@@ -70,10 +71,10 @@ class Witness:
         run: its id.
         public: its own identity key, 32 bytes; sign: with it.
         others: keys of other sites that it knows from people.
-        least: how many of those must co-sign, at most `PATIENCE` checkpoints late.
+        least: how many of those must co-sign, at most `PATIENCE` checkpoints and `PATIENCE_S` seconds late.
         commitment: the salted fingerprint of its data.
         streams: may an answer be counted in a later round than it was asked in, as in a buffered schedule?
-        now: seconds since 1970, for its cosignatures alone.
+        now: seconds since 1970, for its cosignatures alone; clock: seconds that pass.
     """
 
     notes: Notes
@@ -87,9 +88,10 @@ class Witness:
     commitment: str = ""
     streams: bool = False
     now: Callable[[], float] = time
+    clock: Callable[[], float] = monotonic
     seen: Seen = field(default_factory=Seen)
     _met: Key | None = None
-    _answers: bool = False  # since a checkpoint without the others was last counted
+    _alone: float | None = None  # since when it has been shown checkpoints without the others
     _mine: Key = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,16 +131,15 @@ class Witness:
 
     def answered(self, number: int, round: int, model: str, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
-        with self._alone():
+        with self._changing():
             self.seen.owed[str(number)] = [round, model, body, False, 0]
-            self._answers = True
             if self.least and (seen := _start(round, model)) not in self.seen.unseen:
                 self.seen.unseen.append(seen)
             self.notes.keep(OWED, self.seen.due())
 
     def settled(self, counted: Collection[int], void: Collection[int]) -> None:
         """Learn which of its answers were counted."""
-        with self._alone():
+        with self._changing():
             for number in self.seen.owed.keys() & {str(each) for each in counted}:
                 self.seen.owed[number][3] = True
             for number in self.seen.owed.keys() & {str(each) for each in void}:
@@ -150,7 +151,7 @@ class Witness:
 
         Raises `RecordError`, after keeping what was shown, if anything is not as it must be; then nothing is signed.
         """
-        with self._alone():
+        with self._changing():
             try:
                 note = self._shown(said, peer)
             except RecordError as error:
@@ -163,7 +164,7 @@ class Witness:
         return {"size": note.size, "line": line}
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _changing(self) -> Iterator[None]:
         """Change what was seen: one thread is shown the record, while another one trains and answers."""
         with self.notes.together():
             self.notes.begin()
@@ -291,15 +292,11 @@ class Witness:
         return there if other.size >= self.seen.size else 0
 
     def _watched(self, there: int, grown: bool) -> None:
-        """Count the checkpoints without the others; nobody can have signed anything before the first.
-
-        Where clients may answer late, checkpoints may come faster than signatures: one counts for each own answer.
-        """
-        counts = grown and self.seen.size > 0 and (self._answers or not self.streams)
-        self._answers = self._answers and not counts
-        alone = self.seen.alone + counts
-        self.seen.alone = 0 if there >= self.least else alone
-        if self.seen.alone > PATIENCE:
+        """Count the checkpoints without the others; nobody can have signed anything before the first."""
+        self.seen.alone = 0 if there >= self.least else self.seen.alone + (grown and self.seen.size > 0)
+        began = self.clock() if self._alone is None else self._alone
+        self._alone = began if self.seen.alone else None
+        if self.seen.alone > PATIENCE and self.clock() - began >= PATIENCE_S:
             raise RecordError(
                 f"{there} other sites that this one knows have co-signed the record, and its policy asks for "
                 f"{self.least}: it may be shown a record of its own."

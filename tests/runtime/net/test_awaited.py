@@ -26,7 +26,7 @@ def test_what_is_answered_is_waited_for_no_more_and_the_rest_ends_together(seats
         awaited.add(seat, each)
     awaited.remove(a, first)
     assert list(awaited.of(7)) == [(b, second), (a, third)]
-    assert awaited.end(7) == {b: ["train/2"], a: ["train/3"]}
+    assert awaited.end(7) == {b: [second], a: [third]}
     assert (list(awaited.of(7)), awaited.end(7), awaited.end(9)) == ([], {}, {})
     assert (list(awaited.of(8)), a.given, b.given) == ([(a, other)], {"train/4": other}, {})
 

@@ -463,3 +463,28 @@ def test_another_process_of_a_party_is_told_that_it_is_replaced_and_the_same_one
     assert office.posts["a"].said == []
     seat.replace("second")
     assert [said["kind"] for said in office.posts["a"].said] == ["replaced"]
+
+
+def test_who_is_at_a_training_is_busy_until_it_has_answered_or_is_at_it_no_more(office):
+    office.come("a", "b")
+    ask = office.hall.send([*train((1, "a"), (2, "b"), (3, "c")), *evaluate((4, "a"))])
+    assert office.hall.busy() == {"a", "b", "c"}
+    office.offer("a", ["train/1"], trained())
+    assert office.hall.busy() == {"b", "c"}
+    office.hall.cancel(ask)
+    assert office.hall.busy() == {"b"}  # nothing can stop a training function; c was never there
+    office.hall.hear(office.hall.seats["b"], {"kind": "cancelled", "run": "run", "keys": ["train/2", "train/99"]})
+    assert office.hall.busy() == set()
+
+
+@pytest.mark.parametrize("how", ["lease", "deadline"])
+def test_who_is_given_up_is_busy_and_not_any_more_on_another_connection(office, how):
+    ask = office.come("a").hall.send(train((1, "a")))
+    if how == "lease":
+        office.clock.now = 1001.0
+        assert office.hall.receive(ask, None).body.error == "LeaseExpired"
+    else:
+        office.hall.give_up(ask, [1])
+    assert office.hall.busy() == {"a"}
+    office.come("a")
+    assert office.hall.busy() == set()

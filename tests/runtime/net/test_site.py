@@ -182,6 +182,14 @@ def test_what_the_worker_has_not_begun_when_nobody_waits_for_it_any_more_is_left
     assert called.site._inbox.begun == []
 
 
+def test_a_site_says_that_it_is_at_a_task_no_more_behind_what_it_was_at(tmp_path):
+    called = Called(tmp_path)
+    called.site._hear(called.message("train/1"))
+    called.site._hear({"kind": "cancel", "run": "run", "keys": ["train/1"]})
+    assert called.site._jobs.empty()
+    assert called.hear({"kind": "beat"}) == [{"kind": "cancelled", "run": "run", "keys": ["train/1"]}]
+
+
 def test_when_the_run_has_ended_nothing_more_is_begun(tmp_path):
     called = Called(tmp_path)
     called.site._hear(called.message("train/1"))
@@ -204,7 +212,7 @@ def test_a_body_that_another_task_needs_is_awaited_all_the_same(tmp_path):
     called = Called(tmp_path)
     body, content = large(tmp_path)
     called.task("train/1", body), called.task("train/2", body)
-    assert called.cancel("train/1") == []
+    assert [said["kind"] for said in called.cancel("train/1")] == ["cancelled"]
     for at in range(0, body.size, CHUNK_BYTES):
         called.hear(piece(body, content, at))
     assert called.works.asked == ["train/2"]

@@ -28,11 +28,11 @@ class Awaited:
         found = [(seat, seat.given.get(key)) for (_, key), seat in self._seats.get(ask, {}).items()]
         return [(seat, given) for seat, given in found if given is not None and given.ask == ask]
 
-    def end(self, ask: int) -> dict[Seat, list[str]]:
-        """Wait for nothing of an ask any more; return the keys that were not answered, by seat."""
-        keys: dict[Seat, list[str]] = {}
+    def end(self, ask: int) -> dict[Seat, list[Given]]:
+        """Wait for nothing of an ask any more; return what was not answered, by seat."""
+        ended: dict[Seat, list[Given]] = {}
         for seat, given in self.of(ask):
             self.remove(seat, given)
-            keys.setdefault(seat, []).append(given.key)
+            ended.setdefault(seat, []).append(given)
         self._seats.pop(ask, None)
-        return keys
+        return ended

@@ -143,8 +143,8 @@ class Hall:
             for reply in self._ready.pop(ask.id, ()):
                 if isinstance(reply.body, Trained):  # it came too late to be received
                     self.seat_of(reply.parties[0]).spool.drop(self.source(reply)[0].digest)
-            for seat, keys in self._awaited.end(ask.id).items():
-                seat.say("cancel", run=self.run, keys=keys)
+            for seat, givens in self._awaited.end(ask.id).items():
+                seat.call_off(givens, self.run)
             self._outbox.tidy([given for seat in self.seats.values() for given in seat.given.values()])
 
     def give_up(self, ask: Ask, numbers: Collection[int]) -> None:
@@ -153,7 +153,12 @@ class Hall:
             for seat, given in self._awaited.of(ask.id):
                 if given.task.number in numbers:
                     self._awaited.remove(seat, given)
-                    seat.say("cancel", run=self.run, keys=[given.key])
+                    seat.call_off([given], self.run)
+
+    def busy(self) -> set[str]:
+        """Return who trains at the moment: what else they are asked, they answer when they have."""
+        with self.changed:
+            return {member for seat in self.seats.values() for member in seat.training}
 
     def asked(self, number: int) -> None:
         """Nobody has been, as far as it knows: `Kept` remembers."""
@@ -259,6 +264,8 @@ class Hall:
                 self._arrivals.offered(seat, said)
             case "again":
                 self._again(seat)
+            case "cancelled":
+                self._cancelled(seat, [str(key) for key in field_of(said, "keys", list)])
             case "witness" | "cosign" | "distrust":
                 self.watched(seat, said)
             case other:
@@ -285,6 +292,12 @@ class Hall:
             self._outbox.ask(seat, givens, self.run)
 
     # -- what is behind
+
+    def _cancelled(self, seat: Seat, keys: Collection[str]) -> None:
+        """Learn that a party is at these no more."""
+        with self.changed:
+            for key in keys:
+                seat.late.pop(key, None)
 
     def _again(self, seat: Seat) -> None:
         """Ask a party again that has refused, and says that it may answer now."""
@@ -317,7 +330,7 @@ class Hall:
 
     def _give_up(self, seat: Seat, given: Given, why: str) -> None:
         self._answer(seat, [given], given.failed("wait", "LeaseExpired", why))
-        seat.say("cancel", run=self.run, keys=[given.key])
+        seat.call_off([given], self.run)
 
     def _answer(self, seat: Seat, givens: Sequence[Given], reply: Reply) -> None:
         for given in givens:

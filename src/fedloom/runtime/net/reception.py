@@ -19,7 +19,7 @@ from .talk import Channel, Message, field_of, numbers_of
 
 log = getLogger(__name__)
 HELLO_S = 30.0
-PROTOCOL = 6
+PROTOCOL = 7
 MOST_UNSAID = 64
 DENIED_S = 1.0  # so soon the denied are heard no more
 MOST_MEMBERS = 10_000  # behind one relay

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 from ...core.errors import FedloomError
-from ...core.task import Fault, Member, Ready, Reply, Task
+from ...core.task import Fault, Member, Ready, Reply, Task, Train
 from .line import LineLost
 from .spool import Body, Spool
 from .talk import MOST_TOGETHER, Channel, Message
@@ -79,6 +79,7 @@ class Seat:
         away: since when it is away, on the federation's clock; None while it is connected.
         settled: does it know which of its replies were counted? Before that, it is asked nothing.
         pushed: bodies that it was sent unasked on this connection.
+        late: trainings that nobody waits for any more and that it may still be at: their keys, and whose they are.
         refused: by member: why it does not take part; until it calls again, or says that it may answer now.
     """
 
@@ -95,6 +96,7 @@ class Seat:
     settled: bool = False
     pushed: set[str] = field(default_factory=set)
     given: dict[str, Given] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
     incoming: list[Offer] = field(default_factory=list)  # whose bodies are on their way
     jobs: "Queue[Job | None]" = field(default_factory=Queue)
     ready: dict[str, Ready] = field(default_factory=dict)  # by member: its numbers of rows, once it is prepared
@@ -136,6 +138,18 @@ class Seat:
             self.incoming.remove(offer)
             self.spool.drop(offer.body.digest)
 
+    def call_off(self, givens: Sequence[Given], run: str) -> None:
+        """Say that nobody waits for these; what has been begun is finished all the same, and then the party says so."""
+        if self.channel is not None:
+            self.late |= {given.key: given.task.party for given in givens if isinstance(given.task.body, Train)}
+        self.say("cancel", run=run, keys=[given.key for given in givens])
+
+    @property
+    def training(self) -> set[str]:
+        """Members that it was asked to train for, and that have not, as far as is known here."""
+        asked = {given.task.party for given in self.given.values() if isinstance(given.task.body, Train)}
+        return asked | set(self.late.values())
+
     def replace(self, process: str) -> None:
         """Tell another process of the same party that this one takes its place; it must not call again."""
         before, channel, self.process = self.process, self.channel, process
@@ -148,7 +162,7 @@ class Seat:
         """Take a connection; an older one is closed. Returns what its writer is to do."""
         self.end(now)
         self.channel, self.away, self.seen, self.jobs, self.settled = channel, None, now, Queue(), False
-        self.pushed, self.refused, self.cut = set(), {}, ""
+        self.pushed, self.refused, self.late, self.cut = set(), {}, {}, ""
         return self.jobs
 
     def end(self, now: float, channel: Channel | None = None) -> None:

@@ -203,7 +203,9 @@ class Site:
                 self.told("task", key=field_of(said, "key", str), attempt=field_of(said, "attempt", int))
                 self._inbox.task(said)
             case "cancel":
-                self._cancel([str(key) for key in field_of(said, "keys", list)])
+                keys = [str(key) for key in field_of(said, "keys", list)]
+                self._cancel(keys)
+                self.todo.put(lambda: self._say("cancelled", later=True, keys=keys))  # behind what it is at
             case "settle":
                 counted, void = (set(numbers_of(said, name)) for name in ("counted", "void"))
                 self.todo.put(lambda: self.desk.settle(counted, void))
