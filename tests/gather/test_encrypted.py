@@ -208,7 +208,7 @@ def test_an_update_that_is_none_is_as_if_it_had_not_come(bad):
         return Reply(reply.numbers, reply.parties, Trained(BAD[bad](reply.body.update), Metrics({"examples": 0})))
 
     total, faults = of(Clients(some, Encrypted(), garble=garble).collect())
-    assert [(fault.site, fault.phase, fault.error) for fault in faults] == [(odd, "train", "UpdateError")]
+    assert [(fault.site, fault.phase, fault.error) for fault in faults] == [(odd, "admit", "UpdateError")]
     plain = plain_sum([update for name, update in some.items() if name != odd])
     assert total.body.update.vector.tobytes() == plain.vector.tobytes()
 

@@ -230,7 +230,7 @@ def spoiled(bad, place):
         return Reply(reply.numbers, reply.parties, Trained(BAD[bad](reply.body.update), Metrics({"examples": 0})))
 
     total, faults = of(Clients(given, garble=garble).collect())
-    assert [(fault.site, fault.phase, fault.error) for fault in faults] == [(odd, "train", "UpdateError")]
+    assert [(fault.site, fault.phase, fault.error) for fault in faults] == [(odd, "admit", "UpdateError")]
     there = plain_sum([update for name, update in given.items() if name != odd])
     assert total.body.update.vector.tobytes() == there.vector.tobytes()
 

@@ -103,7 +103,7 @@ class Sealed:
 
     def _trained_sum(self) -> Array:
         for reply in self.asking.step("train", dict.fromkeys(self.asking.tasks, self.body), Trained):
-            self._taken("train", reply, self._add)
+            self._taken("admit", reply, self._add)
         if len(self.alive) < self.least:
             asked = len(self.asking.tasks)
             raise UpdateError(

@@ -234,7 +234,7 @@ class Sum:
             try:
                 take(reply.parties[0], reply)
             except UpdateError as error:
-                self.asking.refuse(reply, name, str(error))
+                self.asking.refuse(reply, "admit" if kind is Trained else name, str(error))
 
     def _enough(
         self, what: str, there: Mapping[str, object] | Sequence[str], needed: int | None = None
