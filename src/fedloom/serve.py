@@ -215,6 +215,8 @@ class Coordinator:
         if state is None:
             return
         joined, found = self.log.joined(state.round), dict(self.book.row().preparation)
+        if self.loaded.app.strategy.gather.hides and not self.serving.keep_updates:
+            rmtree(self.folder / BODIES, ignore_errors=True)  # of sums that are begun anew, or kept beside them
         self._seat(state.round)
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]

@@ -60,6 +60,19 @@ def test_who_is_killed_goes_on_to_the_same_bits(tmp_path, who):
     assert end["sha256"] == expected(tmp_path)
 
 
+def test_what_was_sent_for_a_sum_that_is_begun_anew_does_not_stay(tmp_path):
+    with introduced(Federated(tmp_path, app(tmp_path, rounds=60, seconds=0.2), clients(4))) as there:
+        there.start().until(lambda: there.rounds() >= 2)
+        coordinator = there.processes[COORDINATOR]
+        coordinator.kill()
+        coordinator.wait()
+        masked = there.runs / there.row().run / "bodies" / "client-001" / ("ab" * 32)
+        masked.write_bytes(b"a masked update that had arrived")
+        before = there.rounds()
+        there.start(COORDINATOR).until(lambda: there.rounds() > before)
+        assert not masked.exists()
+
+
 @pytest.mark.parametrize("kill", ["client-001", COORDINATOR])
 def test_an_encrypted_sum_has_the_bits_of_the_plain_one_whoever_is_killed(tmp_path, kill):
     made = app(tmp_path, SEALED, rounds=5, seconds=0.4)
