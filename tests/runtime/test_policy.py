@@ -216,6 +216,32 @@ def test_a_fault_counts_too_and_a_refusal_does_not(guarded, usages):
     assert "1 training tasks" in refused(guard)
 
 
+def test_the_same_fault_to_the_same_question_is_counted_once(guarded, usages):
+    """As where a coordinator is started again and again over a site that fails; all that is new is counted."""
+    answers = {**ANSWERS, Train: Fault("oslo", "train", "ValueError", "x")}
+    guard, usage = guarded(Policy(), answers=answers), usages()
+
+    def counted(**changes):
+        before = usage.spent("round")
+        asked(guard, **changes)
+        return usage.spent("round") - before
+
+    assert [counted() for _ in range(4)] == [1, 0, 0, 0]
+    assert [counted(start=TRAIN.start + 1), counted(round=9), counted(start=TRAIN.start + 1)] == [1, 1, 0]
+    answers[Train] = Fault("oslo", "train", "ValueError", "y")
+    assert [counted(), counted()] == [1, 0]
+    answers[Train] = ANSWERS[Train]
+    assert [counted(), counted()] == [1, 1]
+
+
+def test_a_fault_that_was_not_counted_is_not_known(guarded, usages):
+    answers = {**ANSWERS, Train: Fault("oslo", "train", "ValueError", "x")}
+    guard = guarded(Policy(largest_rounds=1), answers=answers)
+    guard.usage.spend("round")
+    guard._left = lambda kind: 1  # another process has counted it in between
+    assert [asked(guard).phase for _ in range(2)] == ["policy", "policy"]
+
+
 def test_an_answer_is_counted_before_it_leaves(guarded, usages):
     replies = guarded(Policy()).answer([Task(7, "oslo", TRAIN)])
     assert usages().spent("round") == 0

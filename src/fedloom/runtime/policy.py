@@ -7,7 +7,7 @@ phase "policy" with a sentence that both sides can read.
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, time, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -29,6 +29,7 @@ from ..core.task import (
     Train,
     Trained,
 )
+from ..store.files import digest_of
 from ..store.usage import Usage
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -160,7 +161,9 @@ class Guarded:
     """A party behind a site's policy: what is refused never reaches it, and what it answers is looked at once more.
 
     Every answer is counted on the disk before it leaves, a fault too: that something fails says something about rows.
-    Tasks are answered one by one, so a relay belongs outside of this, its children inside.
+    The same fault to the same question says nothing new, and is counted once in a process: so a coordinator that asks
+    again and again, since a site fails, spends none of that site's budget. Tasks are answered one by one, so a relay
+    belongs outside of this, its children inside.
 
     Args:
         party: that answers; policy: the site's.
@@ -178,6 +181,7 @@ class Guarded:
     strategy: Strategy
     approved: Callable[[], bool]
     account: Account | None = None
+    _told: set[str] = field(default_factory=set)  # faults that were counted, each with the question
 
     def answer(self, tasks: Sequence[Task]) -> Iterator[Reply]:
         """Yield a reply for each task, or a `Fault` of phase "policy"."""
@@ -238,6 +242,13 @@ class Guarded:
         kept = self.policy.kept(body.update.layout) if isinstance(body, Trained) else []
         if kept:
             return _keeps(kept, self.policy.tensors)
+        fault = _told(task, body) if isinstance(body, Fault) else ""
+        why = "" if fault in self._told else self._spend(task, reply)
+        if fault and not why:
+            self._told.add(fault)
+        return why
+
+    def _spend(self, task: Task, reply: Reply) -> str:
         kind = _COUNTED.get(type(task.body))
         if kind is not None and not self.usage.spend(kind, len(reply.numbers), self._most(kind)):
             return self._spent(kind)
@@ -276,6 +287,11 @@ def redacted(task: Task, said: Fault) -> Fault:
     error = said.error if said.error.isidentifier() and said.error.isascii() else "Exception"
     trace = tuple(place if _PLACE.fullmatch(place) else "…" for place in said.trace)
     return Fault(task.party, _phase(task), error, said.message if error in _SPEAKING else SILENT, trace)
+
+
+def _told(task: Task, fault: Fault) -> str:
+    """Return the digest of a question, down to the model's bits, and of the fault that it was answered with."""
+    return digest_of({"number": task.number, "asked": [_phase(task), vars(task.body)], "told": asdict(fault)})
 
 
 def _phase(task: Task) -> str:
