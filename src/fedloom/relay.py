@@ -1,5 +1,6 @@
 """A relay: a party of one federation that holds another. Its sites are behind its own port, with its own authority."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -140,16 +141,12 @@ class Passing:
             self.site.stop()
 
     def _gathered(self, told: Told) -> list[Member] | None:
-        """Return the members by name, from the log if the run is gone on with; None if it was stopped before."""
-        joined = self.log.joined()
-        for seat in {one.seat for one in joined}:
-            members = tuple(one.member for one in joined if one.seat == seat)
-            self.hall.take_seat(seat, members, partial(self.door.reception.spool, seat), BACK_S)
-        if not joined:
+        """Return the members by name, those of before if the run is gone on with; None if it was stopped before."""
+        if not self.hall.roster:
             joined = self._awaited(told)
-            self.log.join(joined) if joined else None
-        self.hall.roster = sorted((one.member for one in joined), key=lambda member: member.name)
-        return self.hall.roster or None
+            self.log.join(joined)
+            self.hall.roster = _roster(joined)
+        return list(self.hall.roster) or None
 
     def _awaited(self, told: Told) -> list[Joined]:
         hall, seen = self.hall, -1
@@ -261,11 +258,19 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             spool=lambda name: Spool(folder / BODIES / name, _most(loaded), claimed=True),
             digest=loaded.identity,
         )
+        for seat in {one.seat for one in log.joined()}:  # before anybody can come in
+            members = tuple(one.member for one in log.joined() if one.seat == seat)
+            hall.take_seat(seat, members, partial(door.reception.spool, seat), BACK_S)
+        hall.roster = _roster(log.joined())
         listening = door.open(host, port)
         about = {"name": loaded.app.name, "rounds": loaded.app.rounds, "listening": f"{host}:{listening}"}
         held.callback(Watch(hall, folder / FILE, about).open().close)
         held.callback(door.shut)
         return Passing(loaded, relaying, folder, hall, door, log, credentials, held.pop_all()), listening
+
+
+def _roster(joined: Sequence[Joined]) -> list[Member]:
+    return sorted((one.member for one in joined), key=lambda member: member.name)
 
 
 def _hall(loaded: Loaded, folder: Path, leases: Leases) -> Hall:
