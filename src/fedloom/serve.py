@@ -179,7 +179,6 @@ class Coordinator:
 
     def _begun(self, waiting: Callable[[str], None]) -> tuple[Training, State]:
         serving, hall, schema = self.serving, self.hall, self.loaded.app.data.source.schema
-        self._make_room()
         least, until = serving.least or serving.sites, hall.now() + serving.start_s
         agreed = Start(hall, serving.sites, least, until, serving.leases.evaluate_s, waiting).agreed(schema)
         members, found, ready = agreed.members, agreed.found, agreed.ready
@@ -209,10 +208,12 @@ class Coordinator:
     def take_up(self) -> None:
         """Set the run up that an earlier process has left, if there is one, before anybody can come in.
 
-        Who took part has its seat, and is asked to prepare itself when it is back.
+        Who took part has its seat, and is asked to prepare itself when it is back. Raises `StrategyError` for a new run
+        whose sums could not have as many members as may come, or as few.
         """
         state = self.book.last()
         if state is None:
+            self._make_room()
             return
         joined, found = self.log.joined(state.round), dict(self.book.row().preparation)
         if self.loaded.app.strategy.gather.hides and not self.serving.keep_updates:
@@ -252,7 +253,7 @@ class Coordinator:
     def _make_room(self) -> None:
         """Learn how many clients a sum has room for, and how columns are measured, before the members are known.
 
-        Raises `StrategyError` for a sum that so many, or so few, cannot have: it is said before anybody is waited for.
+        Raises `StrategyError` for a sum that so many, or so few, cannot have.
         """
         app = self.loaded.app
         names = app.data.source.schema.numeric if app.data.source.schema is not None else ()

@@ -89,6 +89,15 @@ def test_a_wrong_option_is_refused_in_a_sentence_before_anything_is_served(tmp_p
     assert not list((tmp_path / "home").glob("runs/*/journal.url"))
 
 
+def test_an_app_that_cannot_be_with_so_many_is_refused_before_the_port_is_open(tmp_path, command):
+    authority(tmp_path / "home")
+    made = written(tmp_path, TOML + '[strategy]\nname = "fedbuff"\nsize = 2\nconcurrency = 4\n')
+    told = command("serve", made, "--home", tmp_path / "home", "--sites", "3", "--listen", "127.0.0.1:0")
+    (line,) = [json.loads(line) for line in told.err.splitlines()]
+    assert (told.code, line["event"], line["code"]) == (2, "error", "FL110")
+    assert "4 clients cannot train at a time where there are 3" in line["said"]
+
+
 def test_a_site_that_names_its_figures_after_a_log_s_own_parts_changes_no_line(caplog):
     sums = Metrics({"examples": 2, "loss": 1.0, "message": 4.0, "name": 4.0, "level": 4.0, "round": 4.0})
     state = SimpleNamespace(round=7, record=SimpleNamespace(seconds=1.5, faults=()), metrics=sums)
