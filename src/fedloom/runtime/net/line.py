@@ -19,6 +19,7 @@ from ...core.errors import WireError
 
 MAGIC = b"FLM1"
 NONCE, ENROL, CONTROL, CHUNK = 0, 1, 2, 3
+CLOSED = "the connection was closed"  # on this side
 CHUNK_BYTES = 1 << 20
 LIMITS = {NONCE: 32, ENROL: 16 << 10, CONTROL: 1 << 20, CHUNK: CHUNK_BYTES + 40}
 RECORD = (1 << 14) - 12  # bytes of content that fit into a record of TLS, behind the header
@@ -144,8 +145,8 @@ class Line:
         except ssl.SSLWantWriteError:
             return at, select.POLLOUT, None
         except (OSError, ValueError) as error:
-            lost = error if isinstance(error, LineLost) else LineLost(f"{type(error).__name__}: {error}")
-            return at, 0, lost
+            why = CLOSED if self.sock.fileno() < 0 else f"{type(error).__name__}: {error}"
+            return at, 0, error if isinstance(error, LineLost) else LineLost(why)
         return at, 0, None
 
     def _take(self, view: memoryview) -> int:
@@ -161,7 +162,7 @@ class Line:
         left = until - monotonic()
         descriptor = self.sock.fileno()
         if descriptor < 0:
-            raise LineLost("the connection was closed")
+            raise LineLost(CLOSED)
         poll = select.poll()
         poll.register(descriptor, event)
         return left > 0 and bool(poll.poll(left * 1000))
