@@ -2,6 +2,7 @@ from dataclasses import fields
 
 import pytest
 
+from apps import TOML, written
 from fedloom import policyfile
 from fedloom.core.budget import Budget
 from fedloom.core.errors import ConfigError
@@ -9,6 +10,7 @@ from fedloom.runtime.policy import DAYS, Policy
 
 FULL = """\
 approval = "any"
+code = "none"
 smallest_cohort = 4
 protections = ["clip", "quantize"]
 largest_rounds = 40
@@ -65,6 +67,7 @@ def test_every_setting_can_be_written_and_is_told(tmp_path):
     policy = read(tmp_path, FULL)
     assert policy == Policy(
         approval="any",
+        code="none",
         smallest_cohort=4,
         protections=("clip", "quantize"),
         largest_rounds=40,
@@ -88,6 +91,7 @@ def test_every_setting_can_be_written_and_is_told(tmp_path):
 WRONG = {
     'approvel = "any"': "policy.toml: unknown key 'approvel'; did you mean 'approval'?",
     "zzz = 1": f"policy.toml: unknown key 'zzz'; known are {', '.join(sorted(each.name for each in fields(Policy)))}.",
+    'code = "some"': "policy.toml: 'code': input should be 'any' or 'none', got 'some'.",
     'approval = "no"': "policy.toml: 'approval': input should be 'required' or 'any', got 'no'.",
     'largest_rounds = "many"': "policy.toml: 'largest_rounds': input should be a valid integer",
     "smallest_cohort = 0": "policy.toml: Policy.smallest_cohort must be at least 1, got 0.",
@@ -114,3 +118,26 @@ def test_a_file_that_cannot_be_read_is_not_a_missing_one(tmp_path):
     (tmp_path / "policy.toml").mkdir()
     with pytest.raises(ConfigError, match=r"cannot be read: .*; nothing is answered without a policy\."):
         policyfile.read(tmp_path)
+
+
+@pytest.mark.parametrize("words", [("approve",), ("join", "--server", "127.0.0.1:1", "--as", "north")])
+def test_where_no_app_may_have_code_a_program_is_not_even_run(command, tmp_path, words):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "policy.toml").write_text('code = "none"\n')
+    program = tmp_path / "app.py"
+    program.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nraise SystemExit\n")
+    name, *options = words
+    told = command(name, program, "--home", home, *options)
+    assert told.code == 2
+    assert 'policy.toml has code = "none": an app here is a .toml file' in " ".join(told.err.replace("\\", "").split())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_where_no_app_may_have_code_settings_are_taken(command, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "policy.toml").write_text('code = "none"\n')
+    told = command("approve", written(tmp_path, TOML), "--home", home, "--yes")
+    assert told.code == 0, told
+    policyfile.admit(home, "demo")

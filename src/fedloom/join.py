@@ -163,6 +163,7 @@ def join(loaded: Loaded, joining: Joining, told: Told) -> Site:
 
     Raises `DataError` for rows that do not fit the app's schema, `ConfigError` for a folder that is somebody else's.
     """
+    policyfile.admit(joining.home, loaded.source)
     one_thread()
     own = rows(loaded.app, joining)
     if not own.train_size:

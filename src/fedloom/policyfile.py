@@ -10,6 +10,7 @@ from pydantic import create_model
 from . import gather, stages
 from .core.budget import Budget
 from .core.errors import ConfigError
+from .load import DEMO
 from .privacy.ledger import FILE as LEDGER
 from .runtime.policy import Policy, plain
 from .spec.table import Strict, checked
@@ -51,6 +52,15 @@ def _known(path: Path, policy: Policy) -> None:
     if unknown:
         raise ConfigError(
             f"{path}: 'protections': {', '.join(unknown)} is unknown; there are {', '.join(sorted(PROTECTIONS))}."
+        )
+
+
+def admit(home: Path, app: str) -> None:
+    """Refuse an app's file that a policy does not let run; before it is loaded, since to load it is to run it."""
+    if read(home).code == "none" and not (app == DEMO or Path(app).suffix == ".toml"):
+        raise ConfigError(
+            f'{home / FILE} has code = "none": an app here is a .toml file, and {app!r} is or may be a program; it '
+            "was not run."
         )
 
 

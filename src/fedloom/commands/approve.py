@@ -51,6 +51,7 @@ def command(
         ended = revoke(home, revoke_)
         _say(f"revoked: {ended.name} {ended.digest}; this site answers no more tasks of it")
     elif app is not None:
+        policyfile.admit(home, app)
         _approve(load(app, set_), home, yes)
 
 

@@ -30,11 +30,13 @@ def command(
 ) -> None:
     """Take part in a federation: call the coordinator, train on this site's rows, send updates. Rows never leave."""
     from ..join import Joining, alone, join
+    from ..policyfile import admit
 
     with logged(log) as logger, stoppable(logger, "join again to go on"), ExitStack() as held:
         joining = Joining(name=as_, home=home, server=address(server), data=data, token=token)
         joining.check()
         held.enter_context(alone(home))
+        admit(home, app)
         site = join(load(app, set_), joining, telling(logger))
         site.leaving = leave
         signal.signal(signal.SIGTERM, lambda *_: site.stop())

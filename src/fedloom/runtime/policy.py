@@ -53,6 +53,7 @@ class Policy:
 
     Args:
         approval: "required": only apps that somebody has approved here; "any": all that it joins.
+        code: "any"; "none": no app with code of its own, so only settings (TOML). A program is not even run.
         smallest_cohort: of a round that it trains in, as the coordinator claims: it can lie.
         protections: stages and gathers of this library, by the class's name in any case ("clip"), that the strategy of
             the site's own copy of the app must have.
@@ -74,6 +75,7 @@ class Policy:
     """
 
     approval: Literal["required", "any"] = "required"
+    code: Literal["any", "none"] = "any"
     smallest_cohort: int = 2
     protections: tuple[str, ...] = ()
     largest_rounds: int | None = None
@@ -90,6 +92,8 @@ class Policy:
     def __post_init__(self) -> None:
         if self.approval not in ("required", "any"):
             raise ConfigError(f'Policy.approval must be "required" or "any", got {self.approval!r}.')
+        if self.code not in ("any", "none"):
+            raise ConfigError(f'Policy.code must be "any" or "none", got {self.code!r}.')
         for name in ("smallest_cohort", "largest_rounds", "largest_queries", "largest_runs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"Policy.{name} must be at least 1, got {getattr(self, name)}.")
