@@ -19,6 +19,7 @@ from fedloom.core.errors import DigestMismatch, RecordError, RunError, StrategyE
 from fedloom.core.task import Member
 from fedloom.privacy.accountant import spent
 from fedloom.running import begin, resume
+from fedloom.runtime.net.hall import Hall
 from fedloom.serve import Coordinator, Serving
 from fedloom.simulation import simulate
 from fedloom.store.runs import JOURNAL, journal
@@ -258,10 +259,9 @@ def test_a_state_is_saved_before_anybody_sees_it_even_where_another_could_wait(t
 
 def test_a_delta_is_refused_that_is_too_large_for_as_many_as_may_come():
     members = [Member(f"site {i}", 5) for i in range(4)]
-    hall = SimpleNamespace(layouts={}, room=0, roster=[])
     there = SimpleNamespace(
         loaded=SimpleNamespace(app=app(fedloom.dp_fedavg(delta=0.02))),
-        hall=hall,
+        hall=Hall("run"),
         log=None,
         measured=[],
         _between_rounds=None,
