@@ -27,7 +27,6 @@ from .data.fingerprint import fingerprint
 from .data.holds import hold_out, holdings
 from .data.rows import SiteRows
 from .gather import Encrypted
-from .intervals import bootstrap
 from .load import Loaded
 from .privacy.account import Account
 from .privacy.guarantee import told as told_
@@ -207,7 +206,8 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     folder.chmod(0o700)  # updates before they leave, and the secrets of hidden sums
     model = app.built
     known = _known(loaded, joining.home, run) if app.strategy.gather.hides else None
-    trainer = Trainer(joining.name, model, app.strategy, own, app.seed, bootstrap=bootstrap, identity=known)
+    # Without a bootstrap: the app's seed says which rows it draws, and their quantiles would name them.
+    trainer = Trainer(joining.name, model, app.strategy, own, app.seed, identity=known)
     policy = policyfile.read(joining.home)
     usage, notes = Usage(joining.home / "usage.db", loaded.identity, run), Notes(folder / NOTES)
     party = Guarded(

@@ -119,6 +119,29 @@ def test_a_bootstrap_is_handed_in_or_refused():
     assert answer(party, task).estimate == (4, 50, 0)
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"mean": np.arange(12.0)}, "its mean must be one finite number for all rows"),
+        ({"mean": [1.0] * 12}, "its mean must be one finite number for all rows"),
+        ({"mean": np.array(1.0)}, "its mean must be one finite number for all rows"),
+        ({"mean": float("nan")}, "its mean must be one finite number for all rows"),
+        ({"mean": True}, "its mean must be one finite number for all rows"),
+        ({"mean": 0.0, "scale": float("inf")}, "its scale must be one finite number for all rows"),
+        ({"mean": 0.0, "scale": 0.0}, "its scale must be above 0, got 0.0"),
+        (np.arange(12.0), "a mean and a scale are expected, got ndarray"),
+    ],
+    ids=str,
+)
+def test_statistics_that_tell_rows_apart_are_refused(found, said):
+    """With a mean for each row, a sum of squares is one cell; with a scale that is infinite, all rows but some are 0."""
+    party = made().parties["site0"]
+    for body in (Measure("sums", {"age": found}), Prepare({"age": found})):
+        fault = answer(party, Task(1, "site0", body))
+        assert fault.error == "DataError"
+        assert said in fault.message
+
+
 def test_what_is_not_a_task_is_refused():
     party = made().parties["site0"]
     fault = answer(party, Task(1, "site0", {"train": True}))

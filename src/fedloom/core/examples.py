@@ -1,5 +1,6 @@
 """What a party holds: examples as arrays, and raw rows that never leave it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .errors import DataError
 from .layout import Array
 from .update import Update
 
@@ -53,6 +55,25 @@ class Split:
 
     train: Examples
     held_out: Examples
+
+
+def scalars(statistics: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
+    """Return statistics by column; raises `DataError` unless each is one finite number, and a scale above 0.
+
+    One for every row would tell rows apart in what is made of them: an infinite scale hides all rows but those meant.
+
+    >>> scalars({"age": {"mean": 50.0, "scale": 10.0}})
+    {'age': {'mean': 50.0, 'scale': 10.0}}
+    """
+    for column, found in statistics.items():
+        if not isinstance(found, Mapping):
+            raise DataError(f"column {column!r}: a mean and a scale are expected, got {type(found).__name__}.")
+        for name, value in found.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise DataError(f"column {column!r}: its {name} must be one finite number for all rows; refused.")
+            if name == "scale" and not value > 0:
+                raise DataError(f"column {column!r}: its scale must be above 0, got {value}.")
+    return statistics
 
 
 class Holding(Protocol):

@@ -98,6 +98,8 @@ def _means(updates: Sequence[Update], what: str, names: Sequence[str]) -> dict[s
 
 def _sums(name: str, present: NDArray[np.float64], what: str, known: Mapping[str, Any]) -> NDArray[np.float64]:
     if what == "variance":
+        if "mean" not in known.get(name, {}):
+            raise DataError(f"column {name!r}: no mean is known; the schema here is not the one of the run.")
         present = (present - known[name]["mean"]) ** 2
     return np.array([*_limbs(exact_sum(present.tolist())), len(present)], np.float64)
 

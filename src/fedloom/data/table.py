@@ -247,7 +247,7 @@ def _standardised(values: NDArray[Any], column: Column, statistics: Mapping[str,
     if column.scaling == "range" and column.range is not None:
         low, high = column.range
         return np.where(np.isnan(values), 0.0, (values - (low + high) / 2) / ((high - low) / 2))
-    if name not in statistics:
+    if not {"mean", "scale"} <= statistics.get(name, {}).keys():
         raise DataError(f"column {name!r}: no mean and scale are known; the schema here is not the one of the run.")
     found = (values - statistics[name]["mean"]) / statistics[name]["scale"]
     return np.where(np.isnan(values), 0.0, found)

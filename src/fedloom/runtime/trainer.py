@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError, DigestMismatch, LayoutMismatch
-from ..core.examples import Examples, Holding, Split
+from ..core.examples import Examples, Holding, Split, scalars
 from ..core.hidden import Advertise, Confirm, Decrypt, Identity, Share, Unmask
 from ..core.layout import EXACT, Layout, Vector
 from ..core.metrics import Metrics
@@ -102,9 +102,9 @@ class Trainer:
             case Evaluate() as body:
                 return self._evaluate(body)
             case Measure() as body:
-                return self.holding.measure(body.what, body.known)
+                return self.holding.measure(body.what, scalars(body.known))
             case Prepare() as body:
-                self.split = _guarded(self.holding.prepare(body.statistics))
+                self.split = _guarded(self.holding.prepare(scalars(body.statistics)))
                 return Ready(self.split.train.size, self.split.held_out.size)
             case Advertise() | Share() | Confirm() | Unmask() | Decrypt() if self.strategy.gather.hides:
                 return self._gathered(task, _nothing).body
