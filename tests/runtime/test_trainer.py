@@ -134,7 +134,7 @@ def test_a_bootstrap_is_handed_in_or_refused():
     ids=str,
 )
 def test_statistics_that_tell_rows_apart_are_refused(found, said):
-    """With a mean for each row, a sum of squares is one cell; with a scale that is infinite, all rows but some are 0."""
+    """With a mean for each row, a sum of squares is one cell; with infinite scales, all rows but those meant are 0."""
     party = made().parties["site0"]
     for body in (Measure("sums", {"age": found}), Prepare({"age": found})):
         fault = answer(party, Task(1, "site0", body))
