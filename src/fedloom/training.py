@@ -1,7 +1,8 @@
 """An app that trains: rounds over a federation, evaluated and stopped as the app says; wherever its parties are."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,13 +17,13 @@ from .core.model import Model
 from .core.rng import stream
 from .core.state import State
 from .core.strategy import Terms
-from .core.task import Evaluate, Evaluated, Fault, Federation, ask_all
+from .core.task import Evaluate, Federation
 from .core.tree import Tree
+from .measuring import Measuring
 from .privacy import examples, gate
 from .privacy.guarantee import Guarantee
 from .stop import Verdict
 
-Measured = tuple[int, Metrics]  # a site's figures, and of which round's model they are
 NETWORK = "network"  # the engine of a run whose parties are somewhere else
 
 
@@ -40,8 +41,7 @@ class Training:
         measured: names of the parties that hold examples out; where they are many, of all that may.
         engine: what carries the tasks, as it is journaled.
         founders: how many members the run began with, where that is not how many there are.
-        busy: returns who trains at the moment, although the round is closed, and answers nothing else before it has;
-            None where that never is.
+        busy: returns who still trains when a round is closed; see `Measuring`.
     """
 
     app: App
@@ -117,20 +117,24 @@ class Training:
         `closed` is given each state before anybody sees its model, who measures it included. Nobody waits for who still
         trains: its last figures stand in. A run never ends on such figures.
         """
-        app, memory, known = self.app, state.stop, dict[str, Measured]()
+        measuring = Measuring(self.federation, self.busy, later=self.app.evaluate_every > 1)
+        with closing(measuring):
+            yield from self._rounds(state, closed, measuring)
+
+    def _rounds(
+        self, state: State, closed: Callable[[State], object], measuring: Measuring
+    ) -> Generator[State, None, None]:
+        app, memory = self.app, state.stop
         if over := self._exhausted(state.round + 1):
             raise RunError(f"{over.reason}; there is nothing to go on with.")
         for moved in app.strategy.schedule.run(app.strategy, self.terms, self.federation, state):
             closed(self.priced(moved))
             last = moved.round == app.rounds
             due = moved.round % app.evaluate_every == 0 or last
-            state = self.evaluated(moved, {} if last else known) if due else moved
-            if self.busy is not None:
-                new = state.sites.keys() - state.measured_at.keys()
-                known |= {site: (moved.round, state.sites[site]) for site in new}
+            state = self._evaluated(moved, measuring, everybody=last) if due else moved
             before, (memory, verdict) = memory, self._judged(memory, state)
             if verdict is not None and state.measured_at:
-                state = self.evaluated(moved)
+                state = self._evaluated(moved, measuring, everybody=True)
                 memory, verdict = self._judged(before, state)
             state = self.priced(state.but(stop=memory))
             if verdict is None:
@@ -144,25 +148,21 @@ class Training:
         memory, verdict = self.app.stop.judge(memory, state.round, self.app.rounds, figures)
         return memory, verdict or self._exhausted(state.round + 1)
 
-    def evaluated(self, state: State, known: Mapping[str, Measured] = {}) -> State:
-        """Return the state with its figures: on every site's held-out rows, and pooled, or on the test part.
+    def evaluated(self, state: State) -> State:
+        """Return the state with its figures: on every site's held-out rows, and pooled, or on the test part."""
+        return self._evaluated(state, Measuring(self.federation, self.busy, later=False), everybody=True)
 
-        Who trains is not waited for if it is in `known`, with what it has measured before.
-        """
-        measuring, busy = self.measuring(state.round), set(self.busy() if known and self.busy else ())
-        before = {site: known[site] for site in measuring if site in known and site in busy}
-        replies = ask_all(self.federation, [site for site in measuring if site not in before], Evaluate(state.vector))
-        found = {reply.parties[0]: reply.body.metrics for reply in replies if isinstance(reply.body, Evaluated)}
-        found |= {site: metrics for site, (_, metrics) in before.items()}
-        sites = {site: found[site] for site in measuring if site in found}  # in an order that sums keep
-        faults = tuple(reply.body for reply in replies if isinstance(reply.body, Fault))
-        record = state.record and state.record.but(faults=(*state.record.faults, *faults))
-        metrics, earlier = self._central(state), {site: round for site, (round, _) in before.items()}
+    def _evaluated(self, state: State, measuring: Measuring, *, everybody: bool) -> State:
+        names, body = self.measurers(state.round), Evaluate(state.vector)
+        found, faults = measuring.of(names, state.round, body, everybody)
+        sites, metrics = {site: figures for site, (_, figures) in found.items()}, self._central(state)
         pooled = sum_of(sites.values()) if metrics is None else metrics
+        earlier = {site: round for site, (round, _) in found.items() if round < state.round}
+        record = state.record and state.record.but(faults=(*state.record.faults, *faults))
         changes = {"metrics": pooled, "central": metrics is not None, "sites": sites, "measured_at": earlier}
         return state.but(**changes, record=record)
 
-    def measuring(self, round: int) -> list[str]:
+    def measurers(self, round: int) -> list[str]:
         """Return the sites that measure this round's model: all that hold rows out, or the app's sample of them."""
         most = self.app.evaluate_sites
         if most is None or most >= len(self.measured):
