@@ -71,11 +71,30 @@ class Timed(Queue):
         return job
 
 
-def test_what_can_wait_does_so_for_a_moment_and_then_is_said_alone():
+def test_what_can_wait_does_so_for_a_moment_and_then_is_said_alone(monkeypatch):
+    monkeypatch.setattr(seats, "monotonic", lambda: 0.0)
     queue, channel = Timed(word("receipt", True), seats.Empty, seats.Empty, word("task"), None), Frames()
     writing(channel, queue, 10.0)
     assert channel.said == [["receipt"], ["beat"], ["task"]]
     assert queue.waited == [10.0, seats.LATER_S, 10.0, 10.0, 10.0]
+
+
+def test_what_can_wait_is_not_put_off_by_more_that_can(monkeypatch):
+    """As where records are shown, one a round, to a party that is told nothing else."""
+    now, channel = [0.0], Frames()
+
+    class Coming(Timed):
+        def get(self, timeout):
+            if not self.jobs:
+                return None
+            now[0] += min(timeout, 0.4 * seats.LATER_S)  # so often there is something more
+            if timeout < 0.4 * seats.LATER_S:
+                raise seats.Empty
+            return self.jobs.pop(0)
+
+    monkeypatch.setattr(seats, "monotonic", lambda: now[0])
+    writing(channel, Coming(*[word(f"record {number}", True) for number in range(9)]), 10.0)
+    assert channel.said == [[f"record {number + at}" for at in range(3)] for number in (0, 3, 6)]
 
 
 def test_a_party_that_invents_classes_of_faults_is_counted_and_fills_nothing(tmp_path):

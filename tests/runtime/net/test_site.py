@@ -4,6 +4,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ class Called:
     def hear(self, said):
         """Let it hear something; return what it says then."""
         self.site._hear(said)
-        for jobs in (self.site.shown, self.site.todo):
+        for jobs in (self.site.heard, self.site.todo):
             while not jobs.empty():
                 jobs.get()()
         self.post.write(self.site._jobs)
@@ -294,11 +295,11 @@ def test_a_site_that_trains_signs_what_it_is_shown_meanwhile(tmp_path):
     called.works.witness = Signing()
     called.works.answer = lambda key, message, offer: (begun.set(), done.wait(60))
     called.site._hear(called.message("train/1"))
-    work, watch = working(called, called.site.todo, called.site.shown)
+    work, watch = working(called, called.site.todo, called.site.heard)
     assert begun.wait(60)
     called.site._hear({"kind": "record", "run": "run"})
     called.site._hear({"kind": "end", "run": "run", "status": "completed", "reason": "over"})
-    called.site.shown.put(None)
+    called.site.heard.put(None)
     watch.join(60)
     assert called.site._jobs.get(timeout=60).message["kind"] == "cosign"
     assert called.site.ended is None  # what it works at comes first
@@ -308,13 +309,26 @@ def test_a_site_that_trains_signs_what_it_is_shown_meanwhile(tmp_path):
     assert called.site.ended.status == "completed"
 
 
+def test_what_is_to_be_done_waits_until_the_record_before_it_was_checked(tmp_path):
+    """What was counted, else: the site would look for it in what was shown before that."""
+    called, order = Called(tmp_path), []
+    called.works.witness = SimpleNamespace(hear=lambda said, peer: order.append("record") or {"size": 1, "line": "x"})
+    called.works.settle = lambda counted, void: order.append("settle")
+    called.site._hear({"kind": "record", "run": "run"})
+    called.site._hear({"kind": "settle", "run": "run", "counted": [1], "void": []})
+    called.site._hear(called.message("train/2"))
+    assert called.site.todo.empty()
+    called.hear({"kind": "beat"})
+    assert (order, called.works.asked) == (["record", "settle"], ["train/2"])
+
+
 def test_who_distrusts_the_record_begins_nothing_more(tmp_path):
     called, begun, done = Called(tmp_path), Event(), Event()
     called.works.witness = Failing(RecordError("it has shrunk."))
     called.works.answer = lambda key, message, offer: (called.works.asked.append(key), begun.set(), done.wait(60))
     called.site._hear(called.message("train/1"))
     called.site._hear(called.message("train/2"))
-    work, watch = working(called, called.site.todo, called.site.shown)
+    work, watch = working(called, called.site.todo, called.site.heard)
     assert begun.wait(60)
     called.site._hear({"kind": "record", "run": "run"})
     watch.join(60)

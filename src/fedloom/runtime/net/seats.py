@@ -8,6 +8,7 @@ from logging import getLogger
 from queue import Empty, Queue
 from secrets import token_hex
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 from ...core.errors import FedloomError
@@ -206,14 +207,16 @@ def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
 def _gathered(jobs: "Queue[Job | None]", beat_s: float) -> Iterator[tuple[list[Message], Stream | None]]:
     """Yield what is to be said together, and what is to be done behind it, until there is a None."""
     words: list[Message] = []
+    until = 0.0
     while True:
         job: Job | None = None
         try:
-            job = jobs.get(timeout=LATER_S if words else beat_s)
+            job = jobs.get(timeout=max(0.0, until - monotonic()) if words else beat_s)
         except Empty:
             words = words or [{"kind": "beat"}]
         else:
             if isinstance(job, Words):
+                until = until if words else monotonic() + LATER_S
                 words.append(job.message)
                 if len(words) < MOST_TOGETHER and (job.later or not jobs.empty()):
                     continue

@@ -1,6 +1,7 @@
 """A party's side of the network: it calls the coordinator, gets its tasks, answers, and calls again when it is cut off.
 
-One thread reads, one writes, one works, and one watches the record, also while the work takes long.
+One thread reads, one writes, one works, and one watches the record, also while the work takes long. What is read passes
+who watches before it comes to who works: nothing is begun before the record was checked that was shown before it.
 """
 
 import socket
@@ -87,7 +88,7 @@ class Site:
     process: str = field(default_factory=lambda: token_hex(8))
     stopping: Event = field(default_factory=Event)
     todo: Jobs = field(default_factory=Queue)
-    shown: Jobs = field(default_factory=Queue)  # of the coordinator's record
+    heard: Jobs = field(default_factory=Queue)  # what the record shows, and what is to be done
     _reached: float = 0.0
     _renewing: float = -inf  # since when; so late without an answer, it asks again
     desk: Works = None  # type: ignore[assignment]  # from the first welcome on
@@ -102,7 +103,7 @@ class Site:
 
     def live(self) -> Ended:
         """Call, work and call again until the run has ended; raises `WireError` when it is refused for good."""
-        watcher = Thread(target=self._work, args=(self.shown, lambda: None), name="watch", daemon=True)
+        watcher = Thread(target=self._work, args=(self.heard, lambda: None), name="watch", daemon=True)
         worker = Thread(target=self._work, args=(self.todo, self._forget), name="work", daemon=True)
         watcher.start()
         worker.start()
@@ -116,7 +117,7 @@ class Site:
                     waits = pauses() if self._reached > called else waits
                     self._pause(error, next(waits))
         finally:
-            self.shown.put(None)
+            self.heard.put(None)
             watcher.join()  # it may have something for the worker
             self.todo.put(None)
         worker.join()
@@ -169,7 +170,7 @@ class Site:
         writer = Thread(target=writing, args=(channel, self._jobs, beat_s), name="to coordinator", daemon=True)
         writer.start()
         self._say("pending", numbers=sorted(self.desk.waiting))
-        self.shown.put(self._introduce)
+        self.heard.put(self._introduce)
         if self.leaving:
             self._say("leave")
         self.told("connected", server=f"{self.address[0]}:{self.address[1]}", run=self.run)
@@ -179,7 +180,7 @@ class Site:
                 if monotonic() - looked >= LOOK_S:
                     looked = monotonic()
                     self._renew()
-                    self.todo.put(self._again)
+                    self._let(self._again)
                 said = channel.receive(3 * beat_s)
                 if said is None:
                     raise LineLost(f"nothing was heard for {3 * beat_s:g} s")
@@ -205,26 +206,25 @@ class Site:
             case "cancel":
                 keys = [str(key) for key in field_of(said, "keys", list)]
                 self._cancel(keys)
-                self.todo.put(lambda: self._say("cancelled", later=True, keys=keys))  # behind what it is at
+                self._let(lambda: self._say("cancelled", later=True, keys=keys))  # behind what it is at
             case "settle":
                 counted, void = (set(numbers_of(said, name)) for name in ("counted", "void"))
-                self.todo.put(lambda: self.desk.settle(counted, void))
+                self._let(lambda: self.desk.settle(counted, void))
             case "have":
                 self._offers.upload(field_of(said, "digest", str), field_of(said, "offset", int))
             case "receipt":
                 self._offers.receipt([str(key) for key in field_of(said, "keys", list)])
             case "watch":
-                self.shown.put(self._introduce)
+                self.heard.put(self._introduce)
             case "record":
-                self.shown.put(lambda: self._watch(said))
+                self.heard.put(lambda: self._watch(said))
             case "certificate":
                 self.renewed(field_of(said, "answer", dict))
                 self._renewing = -inf
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self._cancel(self._inbox.keys)
-                # After all that was said before, of the record too.
-                self.shown.put(lambda: self.todo.put(lambda: self._end(ended)))
+                self._let(lambda: self._end(ended))  # after all that was said before
             case "pause":
                 self.told("paused", said=f"{field_of(said, 'reason', str)}; calling until the coordinator is back")
             case "replaced":
@@ -262,10 +262,14 @@ class Site:
     def _cancel(self, keys: Sequence[str]) -> None:
         """Wait no more for these. What the worker is at is finished, since nothing can stop a training function."""
         self._inbox.cancel(keys)
-        self.todo.put(lambda: self.desk.cancel(keys))
+        self._let(lambda: self.desk.cancel(keys))
+
+    def _let(self, job: Callable[[], None]) -> None:
+        """Let the worker do this, once what was shown of the record before it was checked."""
+        self.heard.put(lambda: self.todo.put(job))
 
     def _start(self, key: str, message: Message) -> None:
-        self.todo.put(lambda: self._answer(key, message))
+        self._let(lambda: self._answer(key, message))
 
     def _work(self, jobs: Jobs, after: Callable[[], None]) -> None:
         try:
