@@ -22,6 +22,7 @@ from .resuming import ENDED, RUNS, TOLD_FILE, folder_of
 from .runtime.authority import Authority
 from .runtime.credentials import Credentials
 from .runtime.identity import Peer
+from .runtime.keys import federation
 from .runtime.net.audience import Audience
 from .runtime.net.calling import BACK_S
 from .runtime.net.door import Door
@@ -32,6 +33,7 @@ from .runtime.net.leases import Leases, timed
 from .runtime.net.snapshot import FILE, Watch
 from .runtime.net.spool import Spool, most_bytes
 from .starting import Start
+from .store import hold
 from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
 from .store.files import write_json
@@ -122,7 +124,8 @@ class Coordinator:
             training, first = self._begun(waiting)
             loaded = self.loaded
             row = row_of(training, self.folder.name, loaded.source, loaded.overrides, loaded.identity)
-            self.book.begin(replace(row, preparation=training.statistics), first)
+            row = replace(row, preparation=training.statistics, federation=federation(self.home))
+            self.book.begin(row, first)
             saved = first
         else:
             (training, saved), row = again, self.book.row()
@@ -309,11 +312,14 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             locked(home / RUNS, f"another coordinator serves from {home}; stop it, or take another home.")
         )
         if serving.database is not None:
-            found_again(home / RUNS, serving.database)
+            for row in found_again(home / RUNS, serving.database, federation(home)):
+                if row.status in ENDED:  # nobody who was not told waits for it any more
+                    write_json(home / RUNS / row.run / TOLD_FILE, [])
         folder = folder_of(home / RUNS, loaded)
         held.enter_context(locked(folder))
         book = journal(folder, serving.database, durable=True)
         held.callback(book.close)
+        held.enter_context(hold.held(book.engine, folder.name))
         size = loaded.app.strategy.payload(loaded.app.built.layout).size
         most = most_bytes(size)
         hall = Hall(folder.name, leases=serving.leases, app=loaded.identity)

@@ -136,8 +136,8 @@ def test_an_interrupt_in_the_middle_of_a_transaction_stays_an_interrupt(tmp_path
 def test_a_journal_of_another_format_is_refused_in_words(tmp_path, opening, monkeypatch):
     url = f"sqlite:///{tmp_path / 'journal.db'}"
     opening(url), opening(url)
-    monkeypatch.setattr("fedloom.store.journal.VERSION", 2)
-    with pytest.raises(RunError, match=r"journal\.db is of format 1, and this fedloom reads 2"):
+    monkeypatch.setattr("fedloom.store.journal.VERSION", 3)
+    with pytest.raises(RunError, match=r"journal\.db is of format 2, and this fedloom reads 3"):
         opening(url)
 
 
@@ -151,15 +151,20 @@ def test_a_small_state_is_not_written_ahead(tmp_path, state):
 @pytest.mark.slow
 def test_a_database_holds_several_runs_apart(postgres, state, tmp_path):
     names = [f"20260102-00000{at}-app-00f{at}" for at in (1, 2)]
+    (tmp_path / "20260102-000003-app-00f3").mkdir()
     for at, name in enumerate(names):
         (tmp_path / name).mkdir()
         book = journal_of(tmp_path / name, postgres)
-        book.begin(replace(ROW, run=name), state.but(round=at))
+        book.begin(replace(ROW, run=name, federation=f"ours {at}"), state.but(round=at))
         book.close()
     assert [row.run for row in listed(tmp_path)] == names
     assert [name for name in runs_in(postgres) if name in names] == names
     shutil.rmtree(tmp_path / names[0])  # the disk that had it has died
-    found_again(tmp_path, postgres)
+    shutil.rmtree(tmp_path / names[1])
+    journal_of(tmp_path / "20260102-000003-app-00f3", postgres).close()  # it never began
+    shutil.rmtree(tmp_path / "20260102-000003-app-00f3")
+    assert [row.run for row in found_again(tmp_path, postgres, "ours 0")] == names[:1]
+    assert [path.name for path in tmp_path.iterdir()] == names[:1]  # the others' runs stay theirs
     with closing(journal_of(tmp_path / names[0])) as book:
         assert book.last().round == 0
     assert (tmp_path / names[0] / "journal.url").stat().st_mode & 0o777 == 0o600

@@ -55,3 +55,30 @@ def test_a_database_that_is_stopped_stops_the_run_and_no_site_learns_where_it_is
     assert "StorageError at the coordinator; calling until" in said
     assert "pg8000" not in said
     assert ".s.PGSQL" not in said
+
+
+def test_two_federations_with_one_database_know_nothing_of_each_other(tmp_path):
+    """Of the same app, one while the other runs and when that has ended; a copy of a home is refused meanwhile."""
+    for name in ("one", "two", "copy"):
+        (tmp_path / name).mkdir()
+    app = slow(tmp_path, sites=2, rounds=80, seconds=0.15)
+    with server() as url:
+        options = ("--database", url)
+        with (
+            Federated(tmp_path / "one", app, clients(2), options) as one,
+            Federated(tmp_path / "two", app, clients(2), options) as two,
+        ):
+            one.start().until(lambda: one.rounds() > 2)
+            two.start().until(lambda: two.rounds() > 2)
+            assert one.row().run != two.row().run
+            with Federated(tmp_path / "copy", app, (), (*options, "--sites", "2")) as copy:
+                shutil.rmtree(copy.home)
+                shutil.copytree(one.home, copy.home, ignore=shutil.ignore_patterns("runs"))
+                copy.start(COORDINATOR).until(lambda: copy.processes[COORDINATOR].poll() is not None)
+                assert "is served by another coordinator" in copy.said(COORDINATOR)
+            ends = one.ended(), two.ended()
+            before = two.said(COORDINATOR).count('"waiting"')
+            two.start(COORDINATOR).until(lambda: two.said(COORDINATOR).count('"waiting"') > before)
+            assert len(list(two.runs.glob("*/journal.url"))) == 2  # its own, and a new one
+        assert [end["rounds"] for end in ends] == [80, 80]
+        assert {end["sha256"] for end in ends} == {simulated(app, tmp_path)["sha256"]}

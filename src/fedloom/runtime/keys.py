@@ -1,8 +1,10 @@
 """Private files: the folder of keys, and keys that nobody else on the machine may read."""
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -18,6 +20,12 @@ from ..store.files import write_whole
 PKI = "pki"
 ROOT, TLS, IDENTITY, PENDING = "root.pem", "tls.pem", "identity.pem", "pending.pem"
 PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
+
+
+def federation(home: Path) -> str:
+    """Return the digest of the root certificate in a party's folder: of whose federation it is a part."""
+    root = x509.load_pem_x509_certificate((home / PKI / ROOT).read_bytes())
+    return sha256(root.public_bytes(Encoding.DER)).hexdigest()
 
 
 def pem(key: PrivateKey) -> bytes:

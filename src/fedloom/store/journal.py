@@ -43,7 +43,7 @@ from .gone import called, unusable
 from .reused import Files
 from .sqlite import other_format
 
-VERSION = 1  # of the tables here and of those in `dispatches`
+VERSION = 2  # of the tables here and of those in `dispatches`
 LARGE, STATE, _BESIDE = 1 << 16, "state-", b"beside:"
 _NONE: tuple[int, Mapping[str, Any]] = (-1, {})  # no arrays have been written ahead
 _RUN_ID = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{4}")
@@ -57,7 +57,7 @@ _RUN = Table(
         Column(name, String, nullable=False)
         for name in ("name", "app", "digest", "held", "engine", "started", "version")
     ),
-    *(Column(name, String, nullable=False, default="") for name in ("ended", "status", "reason")),
+    *(Column(name, String, nullable=False, default="") for name in ("ended", "status", "reason", "federation")),
     Column("overrides", JSON, nullable=False),
     Column("seed", WHOLE, nullable=False),
     Column("summary", JSON, nullable=False),
@@ -86,6 +86,7 @@ class RunRow:
         status: "running" while it does, then how it ended; reason: a sentence.
         summary: the run's last event, empty until then.
         preparation: what the parties computed together before round 1.
+        federation: digest of the root certificate of those who train; empty in one process.
     """
 
     run: str
@@ -103,6 +104,7 @@ class RunRow:
     reason: str = ""
     summary: Mapping[str, Any]
     preparation: Mapping[str, Any] = field(default_factory=dict)
+    federation: str = ""
 
 
 @dataclass(frozen=True)

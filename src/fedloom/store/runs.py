@@ -10,7 +10,7 @@ from shlex import quote
 
 from filelock import FileLock, Timeout
 
-from ..core.errors import ConfigError, RunError, UnknownRun
+from ..core.errors import ConfigError, RunError, StorageError, UnknownRun
 from .files import write_whole
 from .journal import Journal, RunRow, runs_in
 
@@ -53,12 +53,28 @@ def has_journal(folder: Path) -> bool:
     return (folder / JOURNAL).is_file() or (folder / ELSEWHERE).is_file()
 
 
-def found_again(out: Path, database: str) -> None:
-    """Make folders for the runs in a database that have none here, or no more than a record: the disk is gone."""
-    for run in runs_in(database):
-        if not has_journal(out / run):
-            (out / run).mkdir(parents=True, exist_ok=True)
-            write_whole(out / run / ELSEWHERE, database.encode(), mode=0o600)
+def found_again(out: Path, database: str, federation: str) -> list[RunRow]:
+    """Make folders for a federation's runs in a database that have none here, or only a record: the disk is gone.
+
+    Returns these. Runs of others may lie in the same database, and runs that never began.
+    """
+    found = [row for run in runs_in(database) if not has_journal(out / run) for row in _begun(database, run)]
+    mine = [row for row in found if row.federation == federation]
+    for row in mine:
+        (out / row.run).mkdir(parents=True, exist_ok=True)
+        write_whole(out / row.run / ELSEWHERE, database.encode(), mode=0o600)
+    return mine
+
+
+def _begun(database: str, run: str) -> list[RunRow]:
+    """Return the run in a database's schema, if there is one that this fedloom can read."""
+    try:
+        with closing(Journal(database, run=run)) as book:
+            return [book.row()]
+    except StorageError:
+        raise
+    except RunError:
+        return []
 
 
 def opened(out: Path, run: str) -> tuple[Path, Journal]:
