@@ -6,6 +6,7 @@ coordinator keeps; under differential privacy so is who took part, and how many.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import urandom
 from pathlib import Path
@@ -13,7 +14,7 @@ from secrets import SystemRandom
 from threading import Lock
 from typing import Any
 
-from .core.errors import RecordError
+from .core.errors import RecordError, StorageError
 from .core.layout import Vector
 from .core.state import State
 from .privacy.compose import tree as described
@@ -134,7 +135,7 @@ class Recorder:
 
     def close(self) -> None:
         """Write the newest checkpoint with the cosignatures that have come since."""
-        with self._lock:
+        with self._lock, suppress(StorageError):  # signatures come again, behind the next checkpoint
             self.record.save()
 
     def summary(self) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fedloom.core.errors import ConfigError, WireError
+from fedloom.core.errors import ConfigError, StorageError, WireError
 from fedloom.core.task import Member
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.reception import MOST_UNSAID, PROTOCOL, Reception
+from fedloom.runtime.net.talk import Chunk
 from posts import Office, Post, train, trained
 
 HELLO = {"kind": "hello", "protocol": PROTOCOL, "app": "digest", "members": [["north", 5]], "process": "p"}
@@ -84,4 +85,27 @@ def test_a_verdict_is_told_to_the_seat_that_was_asked(tmp_path):
         reception._settled(nobody, office.hall.seats[name])
         (said,) = office.said(name)
         assert (said["counted"], said["void"]) == (counted, void)
+    office.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "what a sends cannot be kept: [Errno 28] No space left on device."),
+        (StorageError("the file is full."), "the file is full."),
+    ],
+)
+def test_a_disk_that_keeps_nothing_more_stops_who_waits_and_what_is_here_comes_first(tmp_path, error, said):
+    office = Office(tmp_path).come("a", "b")
+    ask = office.kept.send(train((1, "a"), (2, "b")))
+    office.offer("b", ["train/2"], trained())
+    there = reception()
+    there.hall = office.hall
+    office.hall._arrivals.chunk = lambda seat, chunk: (_ for _ in ()).throw(error)
+    with pytest.raises(type(error)):
+        there._heard(office.hall.seats["a"], Chunk("ab" * 32, 0, memoryview(b"x")))
+    assert office.kept.receive(ask, None).numbers == (2,)
+    with pytest.raises(StorageError) as caught:
+        office.kept.receive(ask, None)
+    assert str(caught.value) == said
     office.close()

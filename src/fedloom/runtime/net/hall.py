@@ -14,7 +14,7 @@ from threading import Condition
 from time import monotonic
 from typing import Any
 
-from ...core.errors import RunError, WireError
+from ...core.errors import RunError, StorageError, WireError
 from ...core.hidden import Backing
 from ...core.layout import Layout, Vector
 from ...core.task import (
@@ -72,6 +72,7 @@ class Hall:
     seats: dict[str, Seat] = field(default_factory=dict)
     roster: list[Member] = field(default_factory=list)
     changed: Condition = field(default_factory=Condition)
+    broken: StorageError | None = None  # this machine's disk, which ends what waits here
     born: str = field(default_factory=lambda: token_hex(4))  # what was asked by an earlier process is not asked by this
     _of: dict[str, str] = field(default_factory=dict)  # member -> seat
     _ready: dict[int, deque[Reply]] = field(default_factory=dict)
@@ -117,6 +118,8 @@ class Hall:
                 ready = self._ready.get(ask.id)
                 if ready:
                     return ready.popleft()
+                if self.broken is not None:
+                    raise self.broken
                 waits = list(self._lapses(ask.id))
                 if ready is None or not waits:
                     return None
@@ -187,6 +190,12 @@ class Hall:
         """Learn who was asked under which number: nobody else has to hear what becomes of it."""
         with self.changed:
             self._asked |= parties
+
+    def fail(self, error: StorageError) -> None:
+        """Let whoever waits for replies know that they cannot be kept here."""
+        with self.changed:
+            self.broken = self.broken or error
+            self.changed.notify_all()
 
     def pause(self, reason: str) -> None:
         """Tell everybody why the coordinator leaves, and that it has not ended: they are to call again."""

@@ -15,7 +15,7 @@ from .hall import Hall
 from .line import LineLost
 from .seats import Seat, writing
 from .spool import Spool
-from .talk import Channel, Message, field_of, numbers_of
+from .talk import Channel, Chunk, Message, field_of, numbers_of
 
 log = getLogger(__name__)
 HELLO_S = 30.0
@@ -159,8 +159,19 @@ class Reception:
                 peer = self._renewed(seat, peer, field_of(said, "request", dict))
                 self._inside[channel] = seat, peer
                 continue
-            self.hall.hear(seat, said)
+            self._heard(seat, said)
             self._slow_down(channel, seat, writer)
+
+    def _heard(self, seat: Seat, said: Message | Chunk) -> None:
+        """Let the hall act on this; where this machine cannot keep it, the run stops: nobody's call mends a disk."""
+        try:
+            self.hall.hear(seat, said)
+        except StorageError as error:
+            self.hall.fail(error)
+            raise
+        except OSError as error:
+            self.hall.fail(StorageError(f"what {seat.name} sends cannot be kept: {error}."))
+            raise
 
     def _renewed(self, seat: Seat, peer: Peer, request: Mapping[str, Any]) -> Peer:
         """Give a party its next certificate; return who it is by that, or by its present one if there is none now."""
