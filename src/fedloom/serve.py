@@ -42,6 +42,7 @@ from .store.runs import found_again, journal, locked
 from .training import Training
 
 BODIES = "bodies"
+MEASURED = "raise data.holdout, or let the coordinator measure on the official test part of the app's data: --test."
 FAREWELL_S = 30.0  # for sites that are just away when a run ends, so that they learn of it
 WEEK_S = 604_800.0
 
@@ -195,7 +196,7 @@ class Coordinator:
         self.measured += [member.name for member, body in zip(members, ready, strict=True) if body.held_out]
         training = replace(training, test=_test(training, serving.test, found))
         if not self.measured and training.test is None:
-            raise ConfigError("there is nothing to measure on: no site holds rows out; raise data.holdout.")
+            raise ConfigError(f"there is nothing to measure on: no site holds rows out; {MEASURED}")
         return training, training.first()
 
     def _greet_others(self, members: list[Member], greeting: Prepare) -> None:
@@ -256,9 +257,11 @@ class Coordinator:
     def _make_room(self) -> None:
         """Learn how many clients a sum has room for, and how columns are measured, before the members are known.
 
-        Raises `StrategyError` for a sum that so many, or so few, cannot have.
+        Raises `StrategyError` for a sum that so many, or so few, cannot have, `ConfigError` where nobody can measure.
         """
         app = self.loaded.app
+        if app.data.holdout == 0 and not self.serving.test:
+            raise ConfigError(f"there is nothing to measure on: data.holdout is 0; {MEASURED}")
         names = app.data.source.schema.numeric if app.data.source.schema is not None else ()
         known = [layout_of(what, names) for what in ("mean", "variance") if names]
         self.hall.layouts.update({layout.digest: layout for layout in known})

@@ -191,7 +191,7 @@ def _seen(folder: Path) -> Mapping[str, Any]:
 
 def _status(row: RunRow | None, serving: bool, waits: str) -> tuple[str, str]:
     if row is None:
-        never = "its coordinator ended before the first sites were there"
+        never = "its coordinator ended before the run began"
         return ("waiting", waits) if serving else ("gone", f"{never}{': ' if waits else ''}{waits}")
     if row.status == "running" and not serving:
         return "interrupted", "its coordinator ended without a word; serve it again and it goes on"

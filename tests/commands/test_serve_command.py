@@ -115,3 +115,12 @@ def test_a_sum_that_so_few_sites_cannot_have_is_refused_before_anybody_is_waited
     assert told.code == 2
     assert "SecAgg needs a cohort of 3 clients or more, got 2" in told.err
     assert '"event": "waiting"' not in told.err
+
+
+def test_an_app_that_nobody_could_measure_is_refused_before_the_port_is_open(tmp_path, command):
+    authority(tmp_path / "home")
+    made = written(tmp_path, 'data = {source = "breast_cancer", holdout = 0.0}\nclients = 3\nrounds = 2\n')
+    told = command("serve", made, "--home", tmp_path / "home", "--sites", "3", "--listen", "127.0.0.1:0")
+    (line,) = [json.loads(line) for line in told.err.splitlines()]
+    assert (told.code, line["event"]) == (2, "error")
+    assert "data.holdout is 0; raise data.holdout, or let the coordinator measure" in line["said"]

@@ -20,7 +20,7 @@ def never(budget: Budget, mechanism: DpEvent, what: str = TRAIN) -> str:
         released = {TRAIN: "its updates", EVALUATE: "figures of held-out rows", MEASURE: "sums of columns"}[what]
         return (
             f"this site's policy sets a budget of {budget}, and {released} are not differentially private (ε = ∞); "
-            f"take an app that is, such as dp_fedavg, with data.holdout = 0 and nothing to standardise."
+            f"take an app that is, such as dp_fedavg, with data.holdout = 0, nothing to standardise and `serve --test`."
         )
     kind = kind_of(mechanism)
     assert kind is not None, "what is private has a kind"
