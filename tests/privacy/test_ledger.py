@@ -86,7 +86,7 @@ def test_an_app_that_is_not_private_is_refused_where_there_is_a_budget(tmp_path)
     plain = account(tmp_path, strategy=fedloom.fedavg())
     assert plain.objection(TRAIN) == (
         f"this site's policy sets a budget of {BUDGET}, and its updates are not differentially private (ε = ∞); take "
-        f"an app that is, such as dp_fedavg, with data.holdout = 0 and nothing to standardise."
+        f"an app that is, such as dp_fedavg, with data.holdout = 0, nothing to standardise and `serve --test`."
     )
     seeded = fedloom.dp_fedavg(rate=0.5, noise_multiplier=4.0, delta=DELTA, seeded=True)
     assert "(ε = ∞)" in account(tmp_path, run="run-2", strategy=seeded).objection(TRAIN)
