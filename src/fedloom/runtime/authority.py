@@ -101,6 +101,7 @@ class Authority:
         """
         request = Request.of(record)
         invitation = self._roll.invitation(request.secret)
+        self._refuse_denied(invitation.name)
         if invitation.closed or invitation.expires <= self.clock():
             why = invitation.closed or f"it expired at {invitation.expires:%Y-%m-%d %H:%M} UTC"
             raise AccessDenied(f"the token for {invitation.name!r} is no longer good: {why}; ask for a new one.")
@@ -113,7 +114,6 @@ class Authority:
         except AccessDenied:
             self._roll.missed(invitation)
             raise
-        self._refuse_denied(subject.name)
         told, issued = self._issue(key, Entry(subject, invitation.hosts))
         self._roll.admit(invitation, _digest(key, subject), Entry(subject, invitation.hosts), issued)
         return told
@@ -171,7 +171,7 @@ class Authority:
         if (reason := reasons.get(peer.name)) is not None:
             return reason
         if entry is None or entry.subject.role != peer.role:
-            return "it is not on this federation's roll"
+            return "it is not on this federation's roll; who was taken off it needs a new token"
         if entry.subject.key != peer.key:
             return "it has enrolled again since, with another identity"
         return "its certificate has expired" if peer.expires <= self.clock() else None
@@ -188,6 +188,8 @@ class Authority:
     def deny(self, name: str, reason: str) -> None:
         """Let a party in no more, from now on: neither with its certificate nor with a token.
 
+        Its identity is off the roll for good: a copy of its keys may be in other hands.
+
         Args:
             name: of the party; reason: a sentence that it will be told.
 
@@ -197,11 +199,16 @@ class Authority:
         if not self._roll.knows(name):
             raise ConfigError(f"{name!r} was never invited, so there is nobody to deny; is it spelt right?")
         self._change(name, reason or "the coordinator denied it")
+        self._roll.retire(name)
 
     def allow(self, name: str) -> None:
-        """Take a party off the list of those that are denied; raises `ConfigError` if it is not on it."""
+        """Let a party be invited again; raises `ConfigError` if it is not denied.
+
+        With its old keys it is not let in: it enrols with a new token, and new keys.
+        """
         if name not in self._reasons():
             raise ConfigError(f"{name!r} is not denied; denied are {sorted(self._reasons()) or 'none'}.")
+        self._roll.retire(name)  # before: it may have been denied by hand, or not to the end
         self._change(name, None)
 
     def _change(self, name: str, reason: str | None) -> None:
