@@ -11,7 +11,7 @@ from fedloom.cli import cli
 from fedloom.core.errors import ConfigError, RunError, StorageError
 from fedloom.core.rng import stream
 from fedloom.data.holds import holdings
-from fedloom.join import Joining, _enrol, booked, desk
+from fedloom.join import Joining, _enrol, alone, booked, desk
 from fedloom.load import Loaded, load
 from fedloom.relay import Relaying, relay
 from fedloom.runtime.joining import Token
@@ -93,6 +93,12 @@ def test_what_this_machine_s_disk_complains_of_is_no_reason_to_call_again(tmp_pa
     joining = Joining(name="north", home=tmp_path / "north", server=("localhost", 1), token=token)
     with pytest.raises(StorageError, match="the disk is full"):
         _enrol(joining, token, pytest.fail)
+
+
+def test_a_folder_that_cannot_be_written_in_is_named_and_nobody_is_said_to_join_from_it(tmp_path, read_only):
+    read_only()
+    with pytest.raises(StorageError, match=r"\.lock cannot be locked: Read-only file system"), alone(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("cause", [SSLCertVerificationError(1, "certificate verify failed"), SSLError("no TLS"), None])

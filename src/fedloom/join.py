@@ -11,8 +11,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from . import policyfile
 from .adapters.threads import one_thread
 from .app import App
@@ -56,6 +54,7 @@ from .runtime.policy import Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
 from .store.folders import made
+from .store.lock import holding
 from .store.notes import FILE as NOTES
 from .store.notes import Notes
 from .store.usage import Usage
@@ -284,15 +283,8 @@ def _spent(ledger: Ledger, data: int, policy: Policy) -> str:
 def alone(home: Path) -> Iterator[None]:
     """Hold a site's folder: nobody else joins from it meanwhile; the lock goes with the process."""
     made(home, "choose another --home")
-    lock = FileLock(home / ".lock")
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout as error:
-        raise RunError(f"another process joins from {home}; stop it, or take another --home.") from error
-    try:
+    with holding(home / ".lock", f"another process joins from {home}; stop it, or take another --home."):
         yield
-    finally:
-        lock.release()
 
 
 def _known(loaded: Loaded, home: Path, run: str) -> Identity:

@@ -93,18 +93,26 @@ class Ledger:
         """
         ledger = Ledger(Chain(path, "ledger"))
         with ledger.chain.held():
-            for run, mark in sorted(seen.items()):
-                ledger._reaches(run, mark)
+            ledger._reaches(seen)
             ledger.chain.begin({"key": urandom(32).hex()})
         return ledger
 
-    def _reaches(self, run: str, mark: Mark) -> None:
-        if not self.chain.has(mark):
-            raise RecordError(
-                f"{self.chain.path} has {self.chain.mark.size} lines, and the run {run} has seen line "
-                f"{mark.size} of this site's ledger: an older copy, or another ledger, lies in its place. Nothing is "
-                f"answered before the newest one is back."
-            )
+    @staticmethod
+    def looked(path: Path, seen: Mapping[str, Mark] = {}) -> "Ledger":
+        """Return the ledger to be looked at, as `opened` does; nothing is written, so its disk may be read-only."""
+        ledger = Ledger(Chain(path, "ledger", looks=True))
+        with ledger.chain.held():
+            ledger._reaches(seen)
+        return ledger
+
+    def _reaches(self, seen: Mapping[str, Mark]) -> None:
+        for run, mark in sorted(seen.items()):
+            if not self.chain.has(mark):
+                raise RecordError(
+                    f"{self.chain.path} has {self.chain.mark.size} lines, and the run {run} has seen line "
+                    f"{mark.size} of this site's ledger: an older copy, or another ledger, lies in its place. Nothing "
+                    "is answered before the newest one is back."
+                )
 
     @property
     def key(self) -> bytes:
