@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 from federated import Clock, enrolled, federation, trusts
 
-from fedloom.core.errors import AccessDenied, ConfigError, RunError
+from fedloom.core.errors import AccessDenied, ConfigError, RunError, StorageError
 from fedloom.runtime.authority import Authority
 from fedloom.runtime.certificates import request
 from fedloom.runtime.credentials import Credentials
@@ -432,3 +432,11 @@ def test_a_roll_that_is_damaged_says_so(tmp_path):
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(RunError, match="cannot be read or written"):
         Roll(path)
+
+
+def test_a_list_of_the_denied_that_cannot_be_written_is_left_as_it_is(tmp_path, authority, read_only):
+    north = enrolled(authority, tmp_path / "north").peer
+    read_only()
+    with pytest.raises(StorageError, match=r"pki/\.lock cannot be locked: Read-only file system"):
+        authority.deny("north", "left the study")
+    assert authority.denied(north) is None

@@ -12,7 +12,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from filelock import FileLock
 
 from ..core.errors import AccessDenied, ConfigError
 from . import certificates
@@ -20,7 +19,7 @@ from .certificates import Issuer
 from .identity import ROLES, Peer, Subject, check_name, peer_of, utc_now
 from .joining import Request, Token, answer
 from .keys import PKI, ROOT, TLS, private, read_private, tls_key, write_private
-from .provisioning import DENY, ISSUING, ROLL, Settings, chain_of, versioned, write_own
+from .provisioning import DENY, ISSUING, ROLL, Settings, alone, chain_of, finish, own, versioned
 from .recent import Recent
 from .roll import Entry, Issued, Roll
 
@@ -40,6 +39,7 @@ class Authority:
     clock: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
+        finish(self._pki)
         private(self._pki / ISSUING)
 
     @property
@@ -141,14 +141,17 @@ class Authority:
 
     def renew_own(self) -> Peer:
         """Give the coordinator its next certificate; `Credentials.reload` takes it up."""
-        write_own(self._pki, self._issuer(), Settings.read(self._pki), self.clock())
+        with alone(self._pki):
+            content = own(self._pki, self._issuer(), Settings.read(self._pki), self.clock())
+            write_private(self._pki / TLS, content)
         return peer_of(read_private(self._pki / TLS))
 
     def _issue(self, key: EllipticCurvePublicKey, entry: Entry) -> tuple[dict[str, str | int], Issued]:
         now, life = self.clock(), timedelta(hours=Settings.read(self._pki).life_h)
-        leaf = certificates.leaf(key, entry.subject, entry.hosts, self._issuer(), now, life)
+        issuer = self._issuer()
+        leaf = certificates.leaf(key, entry.subject, entry.hosts, issuer, now, life)
         issued = Issued(leaf.serial_number, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
-        return answer(chain_of(self._pki, self._issuer(), leaf)), issued
+        return answer(chain_of(self._pki, issuer, leaf)), issued
 
     def denied(self, peer: Peer, age_s: float = 0.0) -> str | None:
         """Return why a party is not let in, or None if it is. Raises if it cannot look.
@@ -212,7 +215,7 @@ class Authority:
         self._change(name, None)
 
     def _change(self, name: str, reason: str | None) -> None:
-        with FileLock(self._pki / ".lock"):
+        with alone(self._pki):
             others = {each: why for each, why in self._reasons().items() if each != name}
             denied = others if reason is None else {**others, name: reason}
             write_private(self._pki / DENY, json.dumps({"version": 1, "denied": denied}, indent=2).encode())
