@@ -29,7 +29,7 @@ from .intervals import bootstrap
 from .load import Loaded
 from .privacy.account import Account
 from .privacy.guarantee import told as told_
-from .privacy.ledger import FILE, Ledger, Run, marks, run_of
+from .privacy.ledger import EVALUATE, FILE, MEASURE, TRAIN, Ledger, Run, marks, run_of
 from .privacy.standing import standings
 from .runtime import shared
 from .runtime.channel import peer_at
@@ -50,7 +50,7 @@ from .runtime.net.desk import Desk
 from .runtime.net.site import Site
 from .runtime.net.spool import Spool, most_bytes
 from .runtime.net.telling import Told, unreached, why
-from .runtime.policy import Guarded, Policy
+from .runtime.policy import QUERY, ROUND, Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
 from .store.folders import made
@@ -208,15 +208,16 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     known = _known(loaded, joining.home, run) if app.strategy.gather.hides else None
     trainer = Trainer(joining.name, model, app.strategy, own, app.seed, bootstrap=bootstrap, identity=known)
     policy = policyfile.read(joining.home)
-    usage, notes = Usage(joining.home / "usage.db", loaded.identity, run), Notes(folder / NOTES)
+    notes = Notes(folder / NOTES)
+    account = Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, notes)
     party = Guarded(
         trainer,
         policy,
-        usage,
+        counters(joining.home, books[0], loaded.identity, run),
         datetime.now,
         app.strategy,
         lambda: approved(joining.home, loaded.identity),
-        Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, notes),
+        account,
     )
     payload = app.strategy.payload(model.layout)
 
@@ -259,6 +260,18 @@ def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:
     return ledger, ledger.known(known.digest, known.rows, known.sketch)
 
 
+def counters(home: Path, ledger: Ledger, app: str, run: str) -> Usage:
+    """Return what a run has been answered: by the counters' file or by the ledger, whichever says more.
+
+    So a file that is lost, or older, gives nothing back that the ledger knows of.
+    """
+    usage = Usage(home / "usage.db", app, run)
+    for each, answers in ledger.answered(app).items():
+        queries = answers[EVALUATE] + answers[MEASURE]
+        usage.recall(each, {ROUND: answers[TRAIN], QUERY: queries})
+    return usage
+
+
 def ran(loaded: Loaded, run: str, examples: int) -> Run:
     """Return a run as the ledger has it, of a site that trains on so many examples."""
     app = loaded.app
@@ -266,8 +279,12 @@ def ran(loaded: Loaded, run: str, examples: int) -> Run:
 
 
 def ledger_file(home: Path, policy: Policy) -> Path:
-    """Return where a site's ledger lies."""
-    return home / FILE if policy.ledger is None else Path(policy.ledger)
+    """Return where a site's ledger lies: a path that is not absolute begins at its home.
+
+    >>> ledger_file(Path("north"), Policy(ledger="../rows.jsonl")).as_posix()
+    'north/../rows.jsonl'
+    """
+    return home / (policy.ledger or FILE)
 
 
 def _spent(ledger: Ledger, data: int, policy: Policy) -> str:

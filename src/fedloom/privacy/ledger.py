@@ -152,6 +152,16 @@ class Ledger:
                 found[run, what] += times
         return found
 
+    def answered(self, app: str) -> dict[str, Counter[str]]:
+        """Return what was answered in the runs of an app, on whatever data set: run -> what -> how many."""
+        self._count()
+        found: dict[str, Counter[str]] = {}
+        for (_, at, what), times in self.answers.items():
+            entry = self.chain.entries[at]
+            if entry["app"] == app:
+                found.setdefault(entry["run"], Counter())[what] += times
+        return found
+
     def _count(self) -> None:
         """Take in what is new in the chain."""
         for place in range(self._counted, len(self.chain.entries)):
