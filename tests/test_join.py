@@ -2,30 +2,88 @@
 
 from ssl import SSLCertVerificationError, SSLError
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import fedloom
 from enrolled import federation
+from fedloom import policyfile
 from fedloom.cli import cli
 from fedloom.core.errors import ConfigError, RunError, StorageError
 from fedloom.core.rng import stream
+from fedloom.core.task import Fault, Measure, Prepare, Reply, Task, Train
 from fedloom.data.holds import holdings
-from fedloom.join import Joining, _enrol, booked, desk
+from fedloom.join import Joining, _enrol, alone, booked, desk, ledger_file
 from fedloom.load import Loaded, load
 from fedloom.relay import Relaying, relay
 from fedloom.runtime.joining import Token
+from fedloom.runtime.policy import Policy
 from fedloom.runtime.provisioning import provision
 from wired import identities
 
 
-def test_nobody_else_may_look_into_the_folder_of_a_run(tmp_path):
+def at_home(tmp_path):
+    """Return what `desk` takes, for a site that has enrolled in this folder."""
     (tmp_path / "pki").symlink_to(identities(("north",))[1]["north"].home / "pki")
     data = fedloom.Data(source=fedloom.SklearnSet("breast_cancer"), partition=fedloom.Iid(2))
     app = fedloom.App(model=fedloom.BuiltIn(name="logistic"), data=data, rounds=1)
     own = next(iter(holdings(data.source.read(), data.partition, data.holdout, stream(0, "partition")).values()))
-    joining = Joining(name="north", home=tmp_path, server=("localhost", 1))
-    made = desk(Loaded(app, "app", app.digest), joining, own, booked(joining, own), "run-1")
+    return Loaded(app, "app", app.digest), Joining(name="north", home=tmp_path, server=("localhost", 1)), own
+
+
+class Says:
+    """A party that answers all with the same fault."""
+
+    def answer(self, tasks):
+        for task in tasks:
+            yield Reply((task.number,), (task.party,), Fault(task.party, "train", "MissingExtra", "what", ()), 0.0)
+
+
+@pytest.mark.parametrize("lost", ["all of it", "its newest pages"])
+def test_counters_that_are_lost_give_nothing_back_that_the_ledger_knows_of(tmp_path, lost):
+    loaded, joining, own = at_home(tmp_path)
+    limits = "smallest_cohort = 1\nlargest_rounds = 2\nlargest_queries = 1\nlargest_runs = 1\n"
+    (tmp_path / "policy.toml").write_text(f'approval = "any"\n{limits}')
+    train, query, path = Train(1, np.zeros(2), "digest", 1, cohort=5), Measure("mean"), tmp_path / "usage.db"
+
+    def asked(run, body):
+        """Return what a process that has just begun says."""
+        works = desk(loaded, joining, own, booked(joining, own), run)
+        works.party.party = Says()
+        (reply,) = works.party.answer([Task(1, "north", body)])
+        works.party.usage.close()
+        works.notes.close()
+        return reply.body.message
+
+    assert asked("run-1", train) == "what"
+    older = path.read_bytes()
+    assert [asked("run-1", body) for body in (train, query)] == ["what", "what"]
+    for run, body, why in (
+        ("run-1", train, "answers 2 training tasks of a run at most, and has"),
+        ("run-1", query, "answers 1 evaluations and statistics of a run at most, and has"),
+        ("run-2", Prepare({}), "takes part in 1 runs of an app at most"),
+    ):
+        path.unlink() if lost == "all of it" else path.write_bytes(older)
+        assert why in asked(run, body)
+
+
+def test_a_ledger_s_path_begins_at_the_home_wherever_the_command_runs(tmp_path, monkeypatch):
+    _, joining, own = at_home(tmp_path)
+    (tmp_path / "policy.toml").write_text('ledger = "rows.jsonl"\n')
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        ledger, data = booked(joining, own)
+        assert (ledger.chain.path, data) == (tmp_path / "rows.jsonl", 1)
+    assert f"ledger = {tmp_path / 'rows.jsonl'}" in policyfile.told(tmp_path, policyfile.read(tmp_path))
+    absolute = Policy(ledger=str(tmp_path / "elsewhere.jsonl"))
+    assert ledger_file(tmp_path / "here", absolute) == tmp_path / "elsewhere.jsonl"
+
+
+def test_nobody_else_may_look_into_the_folder_of_a_run(tmp_path):
+    loaded, joining, own = at_home(tmp_path)
+    made = desk(loaded, joining, own, booked(joining, own), "run-1")
     made.notes.close()
     assert (tmp_path / "runs" / "run-1" / "site.db").exists()
     assert (tmp_path / "runs" / "run-1").stat().st_mode & 0o777 == 0o700
@@ -93,6 +151,12 @@ def test_what_this_machine_s_disk_complains_of_is_no_reason_to_call_again(tmp_pa
     joining = Joining(name="north", home=tmp_path / "north", server=("localhost", 1), token=token)
     with pytest.raises(StorageError, match="the disk is full"):
         _enrol(joining, token, pytest.fail)
+
+
+def test_a_folder_that_cannot_be_written_in_is_named_and_nobody_is_said_to_join_from_it(tmp_path, read_only):
+    read_only()
+    with pytest.raises(StorageError, match=r"\.lock cannot be locked: Read-only file system"), alone(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("cause", [SSLCertVerificationError(1, "certificate verify failed"), SSLError("no TLS"), None])

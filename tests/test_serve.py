@@ -6,9 +6,11 @@ import pytest
 
 from fedloom.core.errors import ConfigError, QuorumLost, StorageError, WireError
 from fedloom.core.task import Member, Ready
+from fedloom.load import load
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
-from fedloom.serve import Coordinator, Serving, _seatable
+from fedloom.runtime.provisioning import provision
+from fedloom.serve import Coordinator, Serving, _seatable, serve
 from fedloom.store.dispatches import Dispatches, Joined
 from fedloom.store.journal import opened_engine
 from wired import authority, enrolled
@@ -115,3 +117,10 @@ def test_a_run_begins_in_a_time_that_ends(start_s):
 def test_a_run_does_not_begin_with_more_sites_than_it_waits_for():
     with pytest.raises(ConfigError, match="1 to its 2 sites, got 3; change --least or --sites"):
         Serving(sites=2, least=3)
+
+
+def test_a_home_that_cannot_be_written_in_is_named(tmp_path, read_only):
+    provision(tmp_path / "home", ["localhost"])
+    read_only()
+    with pytest.raises(ConfigError, match=r"cannot make the folder .*runs: Read-only file system; let this user write"):
+        serve(load("demo"), tmp_path / "home", "127.0.0.1", 0, Serving(sites=1))

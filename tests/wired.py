@@ -34,7 +34,7 @@ from fedloom.runtime.net.kept import Kept
 from fedloom.runtime.net.reception import Reception
 from fedloom.runtime.net.site import Site
 from fedloom.runtime.net.spool import Spool
-from fedloom.runtime.provisioning import Settings, provision
+from fedloom.runtime.provisioning import SETTINGS, Settings, provision
 from fedloom.store.dispatches import Dispatches
 from fedloom.store.journal import opened_engine
 from fedloom.store.notes import Notes
@@ -174,7 +174,8 @@ class Federated:
         self.authority = authority(self.home, relay_hosts=["relay.example"])
         if self.life_s is not None:  # shorter than `provision` allows
             settings = Settings.read(self.home / PKI)
-            replace(settings, life_h=self.life_s / 3600).write(self.home / PKI)
+            shorter = replace(settings, life_h=self.life_s / 3600)
+            write_private(self.home / PKI / SETTINGS, shorter.content())
         for name in self.names:
             home = self.folder / name
             _, self.tokens[name] = enrolled(self.authority, home, name)

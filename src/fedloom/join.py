@@ -11,8 +11,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from . import policyfile
 from .adapters.threads import one_thread
 from .app import App
@@ -30,7 +28,7 @@ from .gather import Encrypted
 from .load import Loaded
 from .privacy.account import Account
 from .privacy.guarantee import told as told_
-from .privacy.ledger import FILE, Ledger, Run, marks, run_of
+from .privacy.ledger import EVALUATE, FILE, MEASURE, TRAIN, Ledger, Run, marks, run_of
 from .privacy.standing import standings
 from .runtime import shared
 from .runtime.channel import peer_at
@@ -51,10 +49,11 @@ from .runtime.net.desk import Desk
 from .runtime.net.site import Site
 from .runtime.net.spool import Spool, most_bytes
 from .runtime.net.telling import Told, unreached, why
-from .runtime.policy import Guarded, Policy
+from .runtime.policy import QUERY, ROUND, Guarded, Policy
 from .runtime.trainer import Trainer
 from .runtime.witness import PIN, Witness
 from .store.folders import made
+from .store.lock import holding
 from .store.notes import FILE as NOTES
 from .store.notes import Notes
 from .store.usage import Usage
@@ -209,15 +208,16 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     # Without a bootstrap: the app's seed says which rows it draws, and their quantiles would name them.
     trainer = Trainer(joining.name, model, app.strategy, own, app.seed, identity=known)
     policy = policyfile.read(joining.home)
-    usage, notes = Usage(joining.home / "usage.db", loaded.identity, run), Notes(folder / NOTES)
+    notes = Notes(folder / NOTES)
+    account = Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, notes)
     party = Guarded(
         trainer,
         policy,
-        usage,
+        counters(joining.home, books[0], loaded.identity, run),
         datetime.now,
         app.strategy,
         lambda: approved(joining.home, loaded.identity),
-        Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, notes),
+        account,
     )
     payload = app.strategy.payload(model.layout)
 
@@ -260,6 +260,18 @@ def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:
     return ledger, ledger.known(known.digest, known.rows, known.sketch)
 
 
+def counters(home: Path, ledger: Ledger, app: str, run: str) -> Usage:
+    """Return what a run has been answered: by the counters' file or by the ledger, whichever says more.
+
+    So a file that is lost, or older, gives nothing back that the ledger knows of.
+    """
+    usage = Usage(home / "usage.db", app, run)
+    for each, answers in ledger.answered(app).items():
+        queries = answers[EVALUATE] + answers[MEASURE]
+        usage.recall(each, {ROUND: answers[TRAIN], QUERY: queries})
+    return usage
+
+
 def ran(loaded: Loaded, run: str, examples: int) -> Run:
     """Return a run as the ledger has it, of a site that trains on so many examples."""
     app = loaded.app
@@ -267,8 +279,12 @@ def ran(loaded: Loaded, run: str, examples: int) -> Run:
 
 
 def ledger_file(home: Path, policy: Policy) -> Path:
-    """Return where a site's ledger lies."""
-    return home / FILE if policy.ledger is None else Path(policy.ledger)
+    """Return where a site's ledger lies: a path that is not absolute begins at its home.
+
+    >>> ledger_file(Path("north"), Policy(ledger="../rows.jsonl")).as_posix()
+    'north/../rows.jsonl'
+    """
+    return home / (policy.ledger or FILE)
 
 
 def _spent(ledger: Ledger, data: int, policy: Policy) -> str:
@@ -284,15 +300,8 @@ def _spent(ledger: Ledger, data: int, policy: Policy) -> str:
 def alone(home: Path) -> Iterator[None]:
     """Hold a site's folder: nobody else joins from it meanwhile; the lock goes with the process."""
     made(home, "choose another --home")
-    lock = FileLock(home / ".lock")
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout as error:
-        raise RunError(f"another process joins from {home}; stop it, or take another --home.") from error
-    try:
+    with holding(home / ".lock", f"another process joins from {home}; stop it, or take another --home."):
         yield
-    finally:
-        lock.release()
 
 
 def _known(loaded: Loaded, home: Path, run: str) -> Identity:

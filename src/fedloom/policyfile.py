@@ -1,7 +1,7 @@
 """A site's policy file, HOME/policy.toml: what it may say, and the policy that it means."""
 
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def admit(home: Path, app: str) -> None:
 
 def told(home: Path, policy: Policy) -> str:
     """Return the policy in one line, for people: where it is from, and all that it says."""
-    unset = {"budget": "none: the ledger is kept, and nothing enforced", "ledger": f"{home / LEDGER}"}
+    policy = replace(policy, ledger=f"{home / (policy.ledger or LEDGER)}")
+    unset = {"budget": "none: the ledger is kept, and nothing enforced"}
     said = ", ".join(
         f"{field.name} = {unset.get(field.name, 'unlimited') if value is None else _shown(value)}"
         for field in fields(policy)

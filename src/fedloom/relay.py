@@ -37,6 +37,7 @@ from .serve import BODIES, FAREWELL_S
 from .starting import SHOWN
 from .store.dispatches import Dispatches, Joined
 from .store.files import read_json, write_json
+from .store.folders import made
 from .store.journal import opened_engine
 from .store.runs import RELAYED, create, locked
 
@@ -240,7 +241,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
     joining.check()
     with ExitStack() as held:
         runs = relaying.home / RUNS
-        runs.mkdir(exist_ok=True)
+        made(runs, "let this user write there, or take another --home")
         held.enter_context(locked(runs, f"another relay runs from {relaying.home}; stop it, or take another."))
         credentials = enrolled(joining)
         folder = _folder(runs, loaded, relaying)

@@ -37,6 +37,7 @@ from .store import hold
 from .store.checkpoint import Key
 from .store.dispatches import Dispatches, Joined
 from .store.files import write_json
+from .store.folders import made
 from .store.journal import Journal
 from .store.runs import found_again, journal, locked
 from .training import Training
@@ -310,7 +311,7 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
     """
     authority, credentials = Authority(home), Credentials(home)
     with ExitStack() as held:
-        (home / RUNS).mkdir(exist_ok=True)
+        made(home / RUNS, "let this user write there, or take another --home")
         held.enter_context(
             locked(home / RUNS, f"another coordinator serves from {home}; stop it, or take another home.")
         )
@@ -337,8 +338,8 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
             spool=lambda name: Spool(folder / BODIES / name, most, claimed=True),
             digest=loaded.identity,
         )
-        made = Coordinator(loaded, home, serving, folder, book, log, hall, door, [], ExitStack())
-        made.take_up()
+        there = Coordinator(loaded, home, serving, folder, book, log, hall, door, [], ExitStack())
+        there.take_up()
         listening = door.open(host, port)
         about: dict[str, Any] = {
             "name": loaded.app.name,
@@ -348,8 +349,8 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         about |= {"begins_with": serving.sites, "least": serving.least or serving.sites, "capacity": capacity}
         held.callback(Watch(hall, folder / FILE, about).open().close)
         held.callback(door.shut)
-        made.held = held.pop_all()
-        return made, listening
+        there.held = held.pop_all()
+        return there, listening
 
 
 def _seatable(hall: Hall, authority: Authority, peer: Peer, members: Sequence[Member], capacity: int) -> None:

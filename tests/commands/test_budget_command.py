@@ -77,3 +77,12 @@ def test_no_ledger_and_a_lost_one_are_told_apart(tmp_path):
     (tmp_path / FILE).unlink()
     with pytest.raises(RecordError, match="has 0 lines, and the run one has seen line 4"):
         said(tmp_path)
+
+
+def test_a_ledger_on_a_disk_that_is_read_only_is_shown(tmp_path, read_only):
+    answered(tmp_path, fedloom.fedavg(), "one", [Evaluate(np.zeros(2))], None)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / f".{FILE}.lock").unlink()
+    read_only()
+    assert "one (heart): 1 evaluate" in said(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({*before} - {f".{FILE}.lock"})

@@ -57,13 +57,24 @@ def test_more_sites_are_invited_later(tmp_path):
     assert "is the authority for fl.example; its issuing certificate is good until 20" in run(home).stderr
 
 
-def test_a_site_is_denied_and_let_in_again(tmp_path):
+def test_a_site_is_denied_and_invited_again_and_each_time_the_next_step_is_said(tmp_path):
     home = tmp_path / "home"
     run(home, "--host", "fl.example", "--site", "north")
-    assert "north is let in no more" in run(home, "--deny", "north=left = for good").stderr
+    told = run(home, "--deny", "north=left = for good").stderr
+    assert "north is let in no more: neither with its certificate nor with a token. If it is to come back:" in told
+    assert f"fedloom provision {home} --allow north --site north" in told
     with pytest.raises(ConfigError, match="denied: left = for good"):
         run(home, "--site", "north")
-    run(home, "--allow", "north", "--site", "north")
+    told = run(home, "--allow", "north", "--site", "north")
+    assert (
+        "To come back, north deletes pki in its folder (a relay: above/pki), and joins with the token below"
+        in told.stderr
+    )
+    assert tokens(told)
+    run(home, "--deny", "north")
+    told = run(home, "--allow", "north").stderr
+    assert "north is denied no more, and its old keys and tokens stay shut out." in told
+    assert f"joins with a token of: fedloom provision {home} --site north (a relay: --relay north=HOST)" in told
 
 
 def test_a_relay_is_invited_and_later_another_with_the_root_key(tmp_path):

@@ -301,3 +301,13 @@ def test_a_full_disk_lets_nothing_leave(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert standing(tmp_path)[0].runs[0].answers == {"train": 1}
     assert [answered(account(tmp_path)) for _ in range(3)] == [True, True, False]
+
+
+def test_answers_are_found_by_app_and_run_whatever_data_set_they_were_on(tmp_path):
+    for data in (DATA, OTHER):
+        assert answered(account(tmp_path, data=data))
+    assert answered(account(tmp_path, run="run-2", budget=None), EVALUATE)
+    account(tmp_path, run="run-3")
+    found = Ledger.opened(tmp_path / FILE)
+    assert found.answered("digest") == {"run-1": {"train": 2}, "run-2": {"evaluate": 1}}
+    assert found.answered("another") == {}

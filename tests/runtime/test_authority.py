@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 from federated import Clock, enrolled, federation, trusts
 
-from fedloom.core.errors import AccessDenied, ConfigError, RunError
+from fedloom.core.errors import AccessDenied, ConfigError, RunError, StorageError
 from fedloom.runtime.authority import Authority
 from fedloom.runtime.certificates import request
 from fedloom.runtime.credentials import Credentials
@@ -281,8 +281,64 @@ def test_who_is_denied_is_not_let_in_renewed_enrolled_or_invited(tmp_path, autho
         authority.enrol(prepare_enrolment(tmp_path / "south", open_token))
     with pytest.raises(ConfigError, match=r"'north' is denied: left the study\. Allow it first"):
         authority.invite("north")
+
+
+def off(peer, authority):
+    return "it is not on this federation's roll" in (authority.denied(peer) or "")
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_who_is_allowed_again_enrols_with_new_keys_and_a_stolen_key_stays_shut_out(tmp_path, authority, by_hand):
+    thief = enrolled(authority, tmp_path / "north")  # a copy of its folder
+    if by_hand:
+        (authority.home / PKI / "deny.json").write_text('{"version": 1, "denied": {"north": "stolen"}}')
+    else:
+        authority.deny("north", "stolen")
     authority.allow("north")
+    token = authority.invite("north")
+    assert off(thief.peer, authority)
+    assert (authority.key("north"), authority.admitted()) == (None, set())
+    with pytest.raises(AccessDenied, match="not on this federation's roll"):
+        authority.renew(thief.peer, prepare_renewal(thief.home))
+    with pytest.raises(AccessDenied, match=r"its old keys are not taken again; there, delete pki .* the same token"):
+        authority.enrol(prepare_enrolment(thief.home, token))
+    trusts(authority, tmp_path / "new")
+    new = finish_enrolment(tmp_path / "new", token, authority.enrol(prepare_enrolment(tmp_path / "new", token)))
+    assert authority.denied(new) is None
+    assert authority.denied(thief.peer) == "it has enrolled again since, with another identity"
+
+
+def test_a_denial_closes_the_tokens_of_before(tmp_path, authority):
+    """One that was used answers the same keys again, and those may have been copied together."""
+    used, fresh = authority.invite("north"), authority.invite("south")
+    record = prepare_enrolment(tmp_path / "north", used)
+    authority.enrol(record)
+    for name in ("north", "south"):
+        authority.deny(name, "stolen")
+        authority.allow(name)
+    for asked in (record, prepare_enrolment(tmp_path / "south", fresh)):
+        with pytest.raises(AccessDenied, match="no longer good: its party was denied since; ask for a new one"):
+            authority.enrol(asked)
+
+
+def test_who_is_held_back_by_hand_is_let_in_again_by_hand(tmp_path, authority):
+    north, path = enrolled(authority, tmp_path / "north"), authority.home / PKI / "deny.json"
+    before = path.read_bytes()
+    path.write_text('{"version": 1, "denied": {"north": "for a while"}}')
+    assert authority.denied(north.peer) == "for a while"
+    path.write_bytes(before)
     assert authority.denied(north.peer) is None
+
+
+def test_a_roll_of_before_there_were_retired_identities_is_taken_up(tmp_path, authority):
+    north = enrolled(authority, tmp_path / "north")
+    with sqlite3.connect(authority.home / PKI / "roll.db") as database:
+        database.execute("DROP TABLE retired")
+    database.close()
+    again = Authority(authority.home, authority.clock)
+    again.deny("north", "left")
+    again.allow("north")
+    assert off(north.peer, again)
 
 
 def test_the_list_of_the_denied_is_read_again(tmp_path, authority):
@@ -313,6 +369,7 @@ def test_what_is_known_of_all_may_be_a_little_old(tmp_path, authority):
     assert authority.denied(south, 3600.0) == "it has enrolled again since, with another identity"
     assert authority.denied(enrolled(authority, tmp_path / "east", "east").peer, 3600.0) is None  # since the last look
     authority.allow("north")
+    north = enrolled(authority, tmp_path / "again").peer
     assert authority.denied(north, 3600.0) is None
     (authority.home / PKI / "deny.json").unlink()
     for _ in range(2):
@@ -342,7 +399,7 @@ def test_who_is_not_on_the_roll_is_not_let_in(tmp_path, authority):
     """Even with a good certificate: an issuing key that was copied is not enough."""
     peer = enrolled(authority, tmp_path / "north").peer
     for other in (replace(peer, name="south"), replace(peer, role="relay"), Credentials(authority.home).peer):
-        assert authority.denied(other) == "it is not on this federation's roll"
+        assert off(other, authority)
 
 
 @pytest.mark.parametrize(
@@ -375,3 +432,11 @@ def test_a_roll_that_is_damaged_says_so(tmp_path):
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(RunError, match="cannot be read or written"):
         Roll(path)
+
+
+def test_a_list_of_the_denied_that_cannot_be_written_is_left_as_it_is(tmp_path, authority, read_only):
+    north = enrolled(authority, tmp_path / "north").peer
+    read_only()
+    with pytest.raises(StorageError, match=r"pki/\.lock cannot be locked: Read-only file system"):
+        authority.deny("north", "left the study")
+    assert authority.denied(north) is None

@@ -1,7 +1,9 @@
 import os
 import stat
 import threading
+from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -9,14 +11,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.verification import DNSName, IPAddress, PolicyBuilder, Store, VerificationError
 from federated import HOST, Clock, enrolled, federation, greeted, listening
 
-from fedloom.core.errors import ConfigError
+from fedloom.core.errors import ConfigError, StorageError
 from fedloom.runtime import certificates, provisioning
 from fedloom.runtime.authority import Authority
 from fedloom.runtime.certificates import Issuer, host_names
 from fedloom.runtime.credentials import Credentials
 from fedloom.runtime.enrolment import finish_renewal, prepare_renewal
 from fedloom.runtime.identity import Subject
-from fedloom.runtime.keys import PKI, ROOT, new_tls_key, tls_key
+from fedloom.runtime.keys import PKI, ROOT, new_tls_key, tls_key, write_private
 from fedloom.runtime.provisioning import ISSUING, provision, provisioned, reissue, root_key
 
 
@@ -67,13 +69,25 @@ def test_a_crash_leaves_nothing_that_passes_for_a_federation(tmp_path, monkeypat
     def full(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(provisioning, "write_own", full)
+    monkeypatch.setattr(provisioning, "own", full)
     with pytest.raises(KeyboardInterrupt):
         provision(tmp_path / "home", ["fl.example"])
     assert not provisioned(tmp_path / "home")
     monkeypatch.undo()
     provision(tmp_path / "home", ["fl.example"])
     assert provisioned(tmp_path / "home")
+
+
+def test_what_a_killed_process_has_left_is_gone_after_the_next_one(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(provisioning.shutil, "rmtree", lambda *_, **__: None)
+        killed.setattr(provisioning, "own", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            provision(tmp_path / "home", ["fl.example"])
+    assert list((tmp_path / "home").rglob("key.pem"))
+    provision(tmp_path / "home", ["fl.example"])
+    assert list((tmp_path / "home").rglob("key.pem")) == [root_key(tmp_path / "home")]
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [PKI]
 
 
 @pytest.mark.parametrize(
@@ -178,11 +192,67 @@ def test_the_issuing_certificate_is_replaced_with_the_root_key_and_sites_go_on(t
     assert not root_key(authority.home).exists()
 
 
+def vouched(authority, host):
+    """Does what the coordinator shows hold for a host, as an independent verifier reads it?"""
+    leaf, *above = x509.load_pem_x509_certificates((authority.home / PKI / "tls.pem").read_bytes())
+    root = x509.load_pem_x509_certificate((authority.home / PKI / ROOT).read_bytes())
+    try:
+        PolicyBuilder().store(Store([root])).build_server_verifier(DNSName(host)).verify(leaf, above)
+    except VerificationError:
+        return False
+    return True
+
+
+def dying(monkeypatch, passes):
+    """Let so many files take their place, and then end the process."""
+    left = iter(range(passes))
+    for name in ("replace", "rename"):
+
+        def step(path, to, real=getattr(Path, name)):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return real(path, to)
+
+        monkeypatch.setattr(Path, name, step)
+
+
+STEPS = 7  # three files in a draft, the draft's name, and three files in their place
+
+
+@pytest.mark.parametrize("first", ["a coordinator that runs", "one that begins"])
+@pytest.mark.parametrize("passes", range(STEPS + 1))
+def test_who_is_killed_while_hosts_change_leaves_the_old_ones_or_the_new_ones(tmp_path, monkeypatch, passes, first):
+    provision(tmp_path, ["old.example"])
+    running, key = Authority(tmp_path), root_key(tmp_path)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt) if passes < STEPS else nullcontext():
+        dying(killed, passes)
+        reissue(tmp_path, key, hosts=["new.example"])
+    found = running if first == "a coordinator that runs" else Authority(tmp_path)
+    found.renew_own()
+    (host,) = found.hosts
+    assert host == ("old.example" if passes <= 3 else "new.example")
+    assert vouched(found, host)
+    reissue(tmp_path, key, hosts=["new.example"])
+    assert vouched(found, "new.example")
+    assert not {path.name for path in (tmp_path / PKI).iterdir()} & {"next", ".next"}
+
+
+def test_what_was_changed_is_shown_before_the_next_renewal(tmp_path, monkeypatch):
+    provision(tmp_path, ["old.example"])
+    with monkeypatch.context() as killed:
+        dying(killed, STEPS - 1)
+        with pytest.raises(KeyboardInterrupt):
+            reissue(tmp_path, root_key(tmp_path), hosts=["new.example"])
+    assert vouched(Authority(tmp_path), "new.example")
+
+
 def test_another_root_key_is_refused(tmp_path):
     ours, theirs = federation(tmp_path / "ours"), federation(tmp_path / "theirs")
     before = (ours.home / PKI / ISSUING).read_bytes()
     with pytest.raises(ConfigError, match="is not the key of"):
         reissue(ours.home, root_key(theirs.home))
+    with pytest.raises(ConfigError, match=r"federation\.json cannot be understood"):
+        reissue(tmp_path / "nowhere", root_key(ours.home))
     assert (ours.home / PKI / ISSUING).read_bytes() == before
 
 
@@ -192,3 +262,11 @@ def test_the_root_signs_with_its_key(tmp_path):
     authority._issuer().certificate.verify_directly_issued_by(root)
     assert root.public_key() == tls_key(root_key(authority.home)).public_key()
     assert isinstance(root.signature_hash_algorithm, SHA256)
+
+
+def test_a_home_that_cannot_be_written_in_is_named(tmp_path, read_only):
+    read_only()
+    with pytest.raises(StorageError, match=r"\.lock cannot be locked: Read-only file system"):
+        provision(tmp_path, ["fl.example"])
+    with pytest.raises(ConfigError, match=r"cannot make the folder .*new: Read-only file system"):
+        write_private(tmp_path / "new" / "key.pem", b"key")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.core.errors import RecordError, RunError
+from fedloom.core.errors import RecordError, RunError, StorageError
 from fedloom.store.chain import Chain, Mark
 
 ENTRIES = 6
@@ -177,3 +177,31 @@ def test_what_was_told_before_kill_9_is_there_afterwards(tmp_path, lines):
     there = [entry["number"] for entry in read(path).entries[1:]]
     assert there[: len(told)] == told
     assert len(there) <= len(told) + 1
+
+
+def test_a_file_that_cannot_be_locked_is_held_by_nobody(tmp_path, read_only):
+    made = chain(tmp_path)
+    read_only()
+    with pytest.raises(StorageError, match=r"\.lock cannot be locked: Read-only file system") as told, made.held():
+        pass
+    assert "another process" not in str(told.value)
+
+
+def test_a_file_that_another_holds_is_said_to_be_held(tmp_path, monkeypatch):
+    made, other = chain(tmp_path), read(tmp_path / "ledger.jsonl")
+    monkeypatch.setattr("fedloom.store.chain.PATIENCE_S", 0.01)
+    with made.held(), pytest.raises(RunError, match="another process holds it"), other.held():
+        pass
+
+
+def test_whoever_looks_needs_no_lock_and_sees_whole_lines(tmp_path, read_only):
+    made = chain(tmp_path, 1)
+    found = Chain(made.path, "ledger", looks=True)
+    with made.held(), found.held():
+        assert found.mark == made.mark
+        made.append({"number": 1})
+    with made.path.open("ab") as file:
+        file.write(b'{"number":2,"prev":"ab')
+    read_only()
+    with found.held():
+        assert [entry.get("number") for entry in found.entries] == [None, 0, 1]

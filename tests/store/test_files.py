@@ -84,3 +84,11 @@ def test_a_disk_that_takes_half_a_line_keeps_none_of_it(tmp_path, monkeypatch):
     assert path.read_text() == "one\n"
     append(path, "two\n")
     assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_disk_that_is_read_only_is_named_with_the_file(tmp_path, read_only):
+    write_whole(tmp_path / "model", b"old")
+    read_only()
+    with pytest.raises(StorageError, match=r"model cannot be written: Read-only file system\."):
+        write_whole(tmp_path / "model", b"new")
+    assert (tmp_path / "model").read_bytes() == b"old"

@@ -9,7 +9,8 @@ from time import sleep
 import pytest
 from filelock import FileLock
 
-from fedloom.store.lock import locked
+from fedloom.core.errors import RunError, StorageError
+from fedloom.store.lock import holding, locked
 
 HOLDS = """
 import sys
@@ -61,4 +62,24 @@ def test_it_is_the_lock_that_filelock_takes(tmp_path):
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError), locked(tmp_path / "nowhere" / ".lock", 0):
+        pass
+
+
+def test_who_holds_a_file_keeps_it_and_who_comes_is_told(tmp_path):
+    with (
+        holding(tmp_path / ".lock", "somebody is here"),
+        pytest.raises(RunError, match="somebody is here"),
+        holding(tmp_path / ".lock", "somebody is here", 0.01),
+    ):
+        pass
+    with holding(tmp_path / ".lock", "somebody is here"):
+        pass
+
+
+def test_a_file_that_cannot_be_locked_is_named_and_nobody_is_said_to_hold_it(tmp_path, read_only):
+    read_only()
+    with (
+        pytest.raises(StorageError, match=r"\.lock cannot be locked: Read-only file system; let this user write in"),
+        holding(tmp_path / ".lock", "somebody is here"),
+    ):
         pass

@@ -83,3 +83,16 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(RunError, match="cannot be read or written"):
         Usage(tmp_path / "nowhere" / "usage.db", "app", "run")
+
+
+def test_what_is_known_elsewhere_raises_a_count_and_never_lowers_it(usages):
+    usages().spend("round", 3)
+    usages(run="run 9").recall("run 1", {"round": 2, "query": 4})
+    assert (usages().spent("round"), usages().spent("query")) == (3, 4)
+    usages().recall("run 1", {"round": 5})
+    assert (usages().spent("round"), usages(app="other").spent("round")) == (5, 0)
+
+
+def test_a_run_that_is_known_elsewhere_counts_among_those_of_its_app(usages):
+    usages().recall("before", {"round": 1})
+    assert [usages(run=run).begin(2) for run in ("a", "b", "before")] == [True, False, True]

@@ -165,6 +165,9 @@ def test_a_party_that_says_what_it_may_not_is_refused(there):
                 live(rogue)
             there.until_said(COORDINATOR, why)
         there.authority.allow("rogue")
+        with closing(rogue.connect()):  # allowed again, it is let in with new keys alone
+            assert "it is not on this federation's roll" in rogue.hello()["reason"]
+        rogue.credentials, _ = enrolled(there.authority, there.folder / live.__name__, "rogue")
     there.authority.deny("rogue", "bad manners")
     with closing(rogue.connect()):
         assert "bad manners" in rogue.hello()["reason"]

@@ -36,7 +36,7 @@ def command(
     path, seen = ledger_file(home, policy), marks(home / "runs")
     if not path.is_file() and not seen:
         raise ConfigError(f"there is no ledger {path}; the first `fedloom join` of this site begins it.")
-    ledger = Ledger.opened(path, seen)
+    ledger = Ledger.looked(path, seen)
     found = standings(ledger, policy.budget, delta)
     if json_:
         tell({"ledger": str(path), "data": [figures(each) for each in found]})

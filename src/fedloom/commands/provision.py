@@ -27,7 +27,9 @@ def command(
         float | None, typer.Option(help="Hours that a certificate is good, said once; by default 24.")
     ] = None,
     deny: Annotated[str | None, typer.Option(help="Let a party in no more: NAME, or NAME=REASON.")] = None,
-    allow: Annotated[str | None, typer.Option(help="Take a party off the list of the denied.")] = None,
+    allow: Annotated[
+        str | None, typer.Option(help="Deny a party no more; it enrols anew, so give --site NAME too.")
+    ] = None,
     root_key: Annotated[
         Path | None, typer.Option(help="Renew the issuing certificate with this root key, or sign the --directory.")
     ] = None,
@@ -45,12 +47,17 @@ def command(
     if deny is not None:
         name, _, reason = deny.partition("=")
         authority.deny(name, reason)
-        _say(f"{name} is let in no more: neither with its certificate nor with a token.")
+        _say(
+            f"{name} is let in no more: neither with its certificate nor with a token. If it is to come back: "
+            f"fedloom provision {home} --allow {name} --site {name}"
+        )
     if allow is not None:
         authority.allow(allow)
-        _say(f"{allow} is let in again.")
+        _say(f"{allow} is denied no more, and its old keys and tokens stay shut out.")
     invited = [(name, authority.invite(name, hours=hours)) for name in dict.fromkeys(site)]
     invited += [(name, authority.invite(name, "relay", hours, [address])) for name, address in relays]
+    if allow is not None:
+        _say(_back(home, allow, allow in dict(invited)))
     if invited:
         _tell(authority, home, invited, hours)
     elif deny is allow is None:
@@ -58,6 +65,13 @@ def command(
             f"{home} is the authority for {', '.join(authority.hosts)}; its issuing certificate is good until "
             f"{authority.until:%Y-%m-%d}."
         )
+
+
+def _back(home: Path, name: str, invited: bool) -> str:
+    """Say how a party that was denied comes back."""
+    token = "the token below" if invited else f"a token of: fedloom provision {home} --site {name}"
+    other = "" if invited else f" (a relay: --relay {name}=HOST)"
+    return f"To come back, {name} deletes pki in its folder (a relay: above/pki), and joins with {token}{other}"
 
 
 def _relay(text: str) -> tuple[str, str]:

@@ -93,18 +93,26 @@ class Ledger:
         """
         ledger = Ledger(Chain(path, "ledger"))
         with ledger.chain.held():
-            for run, mark in sorted(seen.items()):
-                ledger._reaches(run, mark)
+            ledger._reaches(seen)
             ledger.chain.begin({"key": urandom(32).hex()})
         return ledger
 
-    def _reaches(self, run: str, mark: Mark) -> None:
-        if not self.chain.has(mark):
-            raise RecordError(
-                f"{self.chain.path} has {self.chain.mark.size} lines, and the run {run} has seen line "
-                f"{mark.size} of this site's ledger: an older copy, or another ledger, lies in its place. Nothing is "
-                f"answered before the newest one is back."
-            )
+    @staticmethod
+    def looked(path: Path, seen: Mapping[str, Mark] = {}) -> "Ledger":
+        """Return the ledger to be looked at, as `opened` does; nothing is written, so its disk may be read-only."""
+        ledger = Ledger(Chain(path, "ledger", looks=True))
+        with ledger.chain.held():
+            ledger._reaches(seen)
+        return ledger
+
+    def _reaches(self, seen: Mapping[str, Mark]) -> None:
+        for run, mark in sorted(seen.items()):
+            if not self.chain.has(mark):
+                raise RecordError(
+                    f"{self.chain.path} has {self.chain.mark.size} lines, and the run {run} has seen line "
+                    f"{mark.size} of this site's ledger: an older copy, or another ledger, lies in its place. Nothing "
+                    "is answered before the newest one is back."
+                )
 
     @property
     def key(self) -> bytes:
@@ -142,6 +150,16 @@ class Ledger:
         for (of, run, what), times in self.answers.items():
             if of in sharing:
                 found[run, what] += times
+        return found
+
+    def answered(self, app: str) -> dict[str, Counter[str]]:
+        """Return what was answered in the runs of an app, on whatever data set: run -> what -> how many."""
+        self._count()
+        found: dict[str, Counter[str]] = {}
+        for (_, at, what), times in self.answers.items():
+            entry = self.chain.entries[at]
+            if entry["app"] == app:
+                found.setdefault(entry["run"], Counter())[what] += times
         return found
 
     def _count(self) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from filelock import FileLock
 
 from ..core.errors import AccessDenied, ConfigError
 from . import certificates
@@ -20,7 +19,7 @@ from .certificates import Issuer
 from .identity import ROLES, Peer, Subject, check_name, peer_of, utc_now
 from .joining import Request, Token, answer
 from .keys import PKI, ROOT, TLS, private, read_private, tls_key, write_private
-from .provisioning import DENY, ISSUING, ROLL, Settings, chain_of, versioned, write_own
+from .provisioning import DENY, ISSUING, ROLL, Settings, alone, chain_of, finish, own, versioned
 from .recent import Recent
 from .roll import Entry, Issued, Roll
 
@@ -40,6 +39,7 @@ class Authority:
     clock: Callable[[], datetime] = utc_now
 
     def __post_init__(self) -> None:
+        finish(self._pki)
         private(self._pki / ISSUING)
 
     @property
@@ -101,6 +101,7 @@ class Authority:
         """
         request = Request.of(record)
         invitation = self._roll.invitation(request.secret)
+        self._refuse_denied(invitation.name)
         if invitation.closed or invitation.expires <= self.clock():
             why = invitation.closed or f"it expired at {invitation.expires:%Y-%m-%d %H:%M} UTC"
             raise AccessDenied(f"the token for {invitation.name!r} is no longer good: {why}; ask for a new one.")
@@ -113,7 +114,6 @@ class Authority:
         except AccessDenied:
             self._roll.missed(invitation)
             raise
-        self._refuse_denied(subject.name)
         told, issued = self._issue(key, Entry(subject, invitation.hosts))
         self._roll.admit(invitation, _digest(key, subject), Entry(subject, invitation.hosts), issued)
         return told
@@ -141,14 +141,17 @@ class Authority:
 
     def renew_own(self) -> Peer:
         """Give the coordinator its next certificate; `Credentials.reload` takes it up."""
-        write_own(self._pki, self._issuer(), Settings.read(self._pki), self.clock())
+        with alone(self._pki):
+            content = own(self._pki, self._issuer(), Settings.read(self._pki), self.clock())
+            write_private(self._pki / TLS, content)
         return peer_of(read_private(self._pki / TLS))
 
     def _issue(self, key: EllipticCurvePublicKey, entry: Entry) -> tuple[dict[str, str | int], Issued]:
         now, life = self.clock(), timedelta(hours=Settings.read(self._pki).life_h)
-        leaf = certificates.leaf(key, entry.subject, entry.hosts, self._issuer(), now, life)
+        issuer = self._issuer()
+        leaf = certificates.leaf(key, entry.subject, entry.hosts, issuer, now, life)
         issued = Issued(leaf.serial_number, leaf.not_valid_before_utc, leaf.not_valid_after_utc)
-        return answer(chain_of(self._pki, self._issuer(), leaf)), issued
+        return answer(chain_of(self._pki, issuer, leaf)), issued
 
     def denied(self, peer: Peer, age_s: float = 0.0) -> str | None:
         """Return why a party is not let in, or None if it is. Raises if it cannot look.
@@ -171,7 +174,7 @@ class Authority:
         if (reason := reasons.get(peer.name)) is not None:
             return reason
         if entry is None or entry.subject.role != peer.role:
-            return "it is not on this federation's roll"
+            return "it is not on this federation's roll; who was taken off it needs a new token"
         if entry.subject.key != peer.key:
             return "it has enrolled again since, with another identity"
         return "its certificate has expired" if peer.expires <= self.clock() else None
@@ -188,6 +191,8 @@ class Authority:
     def deny(self, name: str, reason: str) -> None:
         """Let a party in no more, from now on: neither with its certificate nor with a token.
 
+        Its identity is off the roll for good: a copy of its keys may be in other hands.
+
         Args:
             name: of the party; reason: a sentence that it will be told.
 
@@ -197,15 +202,20 @@ class Authority:
         if not self._roll.knows(name):
             raise ConfigError(f"{name!r} was never invited, so there is nobody to deny; is it spelt right?")
         self._change(name, reason or "the coordinator denied it")
+        self._roll.retire(name)
 
     def allow(self, name: str) -> None:
-        """Take a party off the list of those that are denied; raises `ConfigError` if it is not on it."""
+        """Let a party be invited again; raises `ConfigError` if it is not denied.
+
+        With its old keys it is not let in: it enrols with a new token, and new keys.
+        """
         if name not in self._reasons():
             raise ConfigError(f"{name!r} is not denied; denied are {sorted(self._reasons()) or 'none'}.")
+        self._roll.retire(name)  # before: it may have been denied by hand, or not to the end
         self._change(name, None)
 
     def _change(self, name: str, reason: str | None) -> None:
-        with FileLock(self._pki / ".lock"):
+        with alone(self._pki):
             others = {each: why for each, why in self._reasons().items() if each != name}
             denied = others if reason is None else {**others, name: reason}
             write_private(self._pki / DENY, json.dumps({"version": 1, "denied": denied}, indent=2).encode())

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ..core.errors import ConfigError
 from ..store.files import write_whole
+from ..store.folders import made
 
 PKI = "pki"
 ROOT, TLS, IDENTITY, PENDING = "root.pem", "tls.pem", "identity.pem", "pending.pem"
@@ -35,7 +36,7 @@ def pem(key: PrivateKey) -> bytes:
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file whole that only its owner may read; its folder too, if it is made here."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made(path.parent, "let this user write there, or take another folder", 0o700)
     write_whole(path, content, mode=0o600)
 
 

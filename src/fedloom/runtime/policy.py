@@ -68,7 +68,7 @@ class Policy:
             model). The summed weight is none of them.
         budget: of each data set, over all runs; without one the ledger is kept and nothing is enforced.
         witnesses: how many other sites, whose keys are in HOME/directory.json, must co-sign the coordinator's record.
-        ledger: its file, where several homes hold the same rows; by default it lies in the home.
+        ledger: its file, where several homes hold the same rows; it begins at the home, unless it is absolute.
 
     >>> Policy(hours="22:00-06:00").open(datetime(2026, 1, 2, 5, 59))
     True

@@ -1,13 +1,15 @@
 """A federation's keys and certificates, made once: in HOME/pki of the coordinator.
 
 Files: root.pem (public), root/key.pem (to be moved away), issuing.pem, tls.pem, identity.pem, roll.db, deny.json and
-federation.json. Those with keys are readable by their owner only, and so is the folder.
+federation.json. Those with keys are readable by their owner only, and so is the folder. Files that fit one another are
+replaced together: the new ones lie whole in a folder of their own before the first takes its place.
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..core.errors import ConfigError
+from ..store.files import synced, writing
 from ..store.folders import made
+from ..store.lock import holding
 from . import certificates
 from .certificates import Issuer
 from .identity import Subject, check_name, utc_now
@@ -25,6 +29,8 @@ from .keys import IDENTITY, PKI, ROOT, TLS, identity_key, kept_identity, new_tls
 
 ISSUING, ROOT_KEY, ROLL = "issuing.pem", "root/key.pem", "roll.db"
 DENY, SETTINGS = "deny.json", "federation.json"
+LOCK, PATIENCE_S = ".lock", 30.0
+_NEXT = "next"  # a folder of files that are about to take the place of those of the same name
 _HOURS = (1, 24 * 90)  # how long a certificate may live
 
 
@@ -43,9 +49,9 @@ class Settings:
     relay_hosts: tuple[str, ...]
     life_h: float
 
-    def write(self, pki: Path) -> None:
-        """Write them into the folder."""
-        write_private(pki / SETTINGS, json.dumps({"version": 1, **asdict(self)}, indent=2).encode())
+    def content(self) -> bytes:
+        """Return what their file holds."""
+        return json.dumps({"version": 1, **asdict(self)}, indent=2).encode()
 
     @staticmethod
     def read(pki: Path) -> "Settings":
@@ -104,12 +110,24 @@ def provision(
     made(home, "take another folder", 0o700)
     if (home / PKI).exists():
         raise ConfigError(f"{home / PKI} is there already, and is not overwritten; take another folder.")
+    with holding(home / LOCK, f"another process provisions {home}; wait for it.", PATIENCE_S):
+        try:
+            _make(home, settings, clock)
+        except OSError as error:
+            raise ConfigError(f"{home / PKI} cannot be made: {error.strerror}; take another folder.") from error
+        finally:
+            with suppress(OSError):
+                (home / LOCK).unlink()
+
+
+def _make(home: Path, settings: Settings, clock: Callable[[], datetime]) -> None:
+    for left in home.glob(f".{PKI}-*"):  # of a process that was killed, with a root key in it
+        shutil.rmtree(left)
     draft = Path(tempfile.mkdtemp(prefix=f".{PKI}-", dir=home))  # readable by its owner only
     try:
         _write_all(draft, settings, clock)
         draft.rename(home / PKI)
-    except OSError as error:
-        raise ConfigError(f"{home / PKI} cannot be made: {error.strerror}; take another folder.") from error
+        synced(home)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # nothing, when it was renamed
 
@@ -134,24 +152,25 @@ def _write_all(pki: Path, settings: Settings, clock: Callable[[], datetime]) -> 
     write_private(pki / DENY, json.dumps({"version": 1, "denied": {}}, indent=2).encode())
     write_private(pki / ROLL, b"")  # before the database: it keeps the mode
     kept_identity(pki / IDENTITY)
-    _write_issuing(pki, root, settings, clock())
+    for name, content in _issued(pki, root, settings, clock()).items():
+        write_private(pki / name, content)
 
 
-def _write_issuing(pki: Path, root: Issuer, settings: Settings, now: datetime) -> None:
+def _issued(pki: Path, root: Issuer, settings: Settings, now: datetime) -> dict[str, bytes]:
+    """Return the files that change with the issuing certificate; they fit one another, and no others."""
     issuer = certificates.issuing(new_tls_key(), root, (*settings.hosts, *settings.relay_hosts), now)
-    write_private(pki / ISSUING, pem(issuer.key) + _pem(issuer.certificate))
-    settings.write(pki)
-    write_own(pki, issuer, settings, now)
+    issuing = pem(issuer.key) + _pem(issuer.certificate)
+    return {ISSUING: issuing, SETTINGS: settings.content(), TLS: own(pki, issuer, settings, now)}
 
 
-def write_own(pki: Path, issuer: Issuer, settings: Settings, now: datetime) -> None:
-    """Write a new certificate of the coordinator, with a new key."""
+def own(pki: Path, issuer: Issuer, settings: Settings, now: datetime) -> bytes:
+    """Return a new certificate of the coordinator and those above it, behind its new key."""
     key = new_tls_key()
     public = identity_key(pki / IDENTITY).public_key().public_bytes_raw()
     subject = Subject("coordinator", settings.name, public)
     life = timedelta(hours=settings.life_h)
     leaf = certificates.leaf(key.public_key(), subject, settings.hosts, issuer, now, life)
-    write_private(pki / TLS, pem(key) + chain_of(pki, issuer, leaf).encode())
+    return pem(key) + chain_of(pki, issuer, leaf).encode()
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
@@ -183,11 +202,53 @@ def reissue(
     Raises:
         ConfigError: it is not this federation's root key.
     """
-    pki = home / PKI
+    Settings.read(home / PKI)  # refused if it is no authority's
+    with alone(home / PKI):
+        _reissue(home / PKI, key, hosts, relay_hosts, clock())
+
+
+def _reissue(pki: Path, key: Path, hosts: Sequence[str], relay_hosts: Sequence[str], when: datetime) -> None:
     before = Settings.read(pki)
     relays = (*before.relay_hosts, *(host for host in relay_hosts if host not in before.relay_hosts))
     now = replace(before, hosts=tuple(hosts) or before.hosts, relay_hosts=relays)
     root = Issuer(x509.load_pem_x509_certificate((pki / ROOT).read_bytes()), tls_key(key))
     if root.certificate.public_key() != root.key.public_key():
         raise ConfigError(f"{key} is not the key of {pki / ROOT}; bring the one that was made with it.")
-    _write_issuing(pki, root, _checked(now), clock())
+    _replace(pki, _issued(pki, root, _checked(now), when))
+
+
+def _replace(pki: Path, files: Mapping[str, bytes]) -> None:
+    """Write files in the place of those that are there: all or none, also if this process is killed."""
+    draft = pki / f".{_NEXT}"
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed before it meant it
+    for name, content in files.items():
+        write_private(draft / name, content)
+    with writing(pki / _NEXT):
+        draft.rename(pki / _NEXT)  # from here on they are what holds
+        synced(pki)
+    _take_over(pki)
+
+
+def finish(pki: Path) -> None:
+    """Finish what a process has begun that was killed while it replaced files, if one was."""
+    if (pki / _NEXT).is_dir():
+        with alone(pki):
+            pass
+
+
+def _take_over(pki: Path) -> None:
+    if not (pki / _NEXT).is_dir():
+        return
+    with writing(pki / _NEXT):
+        for path in sorted((pki / _NEXT).glob("*")):
+            path.replace(pki / path.name)
+        synced(pki)
+        (pki / _NEXT).rmdir()
+
+
+@contextmanager
+def alone(pki: Path) -> Iterator[None]:
+    """Let no other process change these files meanwhile; what one that was killed has begun is finished first."""
+    with holding(pki / LOCK, f"another process changes {pki}, and does not end; try again.", PATIENCE_S):
+        _take_over(pki)
+        yield

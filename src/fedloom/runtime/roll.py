@@ -1,4 +1,4 @@
-"""The roll of a federation: who is invited, who is enrolled, and every certificate that was issued.
+"""The roll of a federation: who is invited, who is enrolled, who was taken off, and every certificate that was issued.
 
 One SQLite file that `serve` and `provision` may use at once. What is written here is on disk before a certificate
 leaves, so a killed coordinator has forgotten nothing that somebody else holds.
@@ -40,6 +40,11 @@ _ENROLLED = Table(
     Column("name", String, primary_key=True),
     *(Column(name, String, nullable=False) for name in ("role", "key")),
     Column("hosts", JSON, nullable=False),
+)
+_RETIRED = Table(
+    "retired",
+    _META,
+    *(Column(name, String, primary_key=True) for name in ("name", "key")),
 )
 _ISSUED = Table(
     "issued",
@@ -144,15 +149,28 @@ class Roll:
             invitation: that is used; keys: their digest. The same keys may come again: an answer can be lost.
             entry: who is on the roll from now on, in place of who had the name before.
             issued: the certificate.
+
+        Raises:
+            AccessDenied: the invitation is not free, or the identity was taken off the roll; then it is not used.
         """
         free = (_INVITED.c.closed == "") & _INVITED.c.used.in_(["", keys])
         with self._begin() as connection:
+            _refuse_retired(connection, entry.subject)
             taken = change(_INVITED).where(_INVITED.c.number == invitation.number, free).values(used=keys)
             if connection.execute(taken).rowcount != 1:
                 raise AccessDenied("this token has been used with other keys, or was closed; ask for a new one.")
             connection.execute(delete(_ENROLLED).where(_ENROLLED.c.name == entry.subject.name))
             connection.execute(insert(_ENROLLED), _row(entry))
             connection.execute(insert(_ISSUED), _journaled(entry, issued))
+
+    def retire(self, name: str) -> None:
+        """Take a party off the roll, and close its invitations: its identity is never taken in again."""
+        with self._begin() as connection:
+            for (key,) in connection.execute(select(_ENROLLED.c.key).where(_ENROLLED.c.name == name)).all():
+                connection.execute(insert(_RETIRED), {"name": name, "key": key})
+            connection.execute(delete(_ENROLLED).where(_ENROLLED.c.name == name))
+            still = change(_INVITED).where(_INVITED.c.name == name, _INVITED.c.closed == "")
+            connection.execute(still.values(closed="its party was denied since"))
 
     def issued(self, entry: Entry, issued: Issued) -> None:
         """Write down a certificate that takes the place of an earlier one."""
@@ -170,6 +188,15 @@ class Roll:
         with self._begin() as connection:
             rows = connection.execute(select(_ENROLLED).order_by(_ENROLLED.c.name)).mappings().all()
         return [_entry(row) for row in rows]
+
+
+def _refuse_retired(connection: Connection, subject: Subject) -> None:
+    there = select(_RETIRED.c.name).where(_RETIRED.c.key == subject.key.hex())
+    if connection.execute(there).first() is not None:
+        raise AccessDenied(
+            f"{subject} was denied, and its old keys are not taken again; there, delete pki in its folder (a relay's: "
+            "above/pki), and come back with the same token: that makes new ones."
+        )
 
 
 def _entry(row: Any) -> Entry:

@@ -8,7 +8,7 @@ depends on a clock.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -37,6 +37,7 @@ class Chain:
     Args:
         path: of the file, which `begin` makes.
         name: what it is a chain of, as its first line says.
+        looks: it is only read, so nothing is locked: whole lines never change.
 
     >>> from tempfile import mkdtemp
     >>> chain = Chain(Path(mkdtemp()) / "ledger.jsonl", "ledger")
@@ -48,6 +49,7 @@ class Chain:
 
     path: Path
     name: str
+    looks: bool = False
     entries: list[Entry] = field(default_factory=list)
     _heads: list[str] = field(default_factory=list)
     _end: int = 0
@@ -61,9 +63,13 @@ class Chain:
         """Hold the file, so that no other process reads or writes beside; what others have added is read first."""
         with ExitStack() as held:
             try:
-                held.enter_context(locked(self._lock, PATIENCE_S))
-            except OSError as error:
+                held.enter_context(nullcontext() if self.looks else locked(self._lock, PATIENCE_S))
+            except TimeoutError as error:
                 raise RunError(f"{self.path} cannot be locked: {error}; another process holds it.") from error
+            except OSError as error:
+                raise StorageError(
+                    f"{self._lock} cannot be locked: {error.strerror}; let this user write in its folder."
+                ) from error
             self.read()
             yield
 
@@ -100,6 +106,7 @@ class Chain:
 
     def extend(self, entries: Iterable[Mapping[str, Any]]) -> Mark:
         """Write several entries at once, as `append` does one: all of them, or none."""
+        assert not self.looks, "nothing is written by whoever looks"
         lines, heads = [], [self.mark.head]
         for entry in entries:
             lines.append(canonical({**entry, "prev": heads[-1]}))

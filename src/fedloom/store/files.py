@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,26 @@ def _array(data: memoryview, dtype: str, shape: list[int], data_offsets: list[in
     return array
 
 
+@contextmanager
+def writing(path: Path, then: str = "") -> Iterator[None]:
+    """Say which file the block cannot write, and why, and `then`; raises `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}{then}.") from error
+
+
+@contextmanager
+def passing(partial: Path) -> Iterator[None]:
+    """Take away what the block has written for a moment, if it cannot go on."""
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):  # on a disk that is read-only there is nothing to take away
+            partial.unlink(missing_ok=True)
+        raise
+
+
 def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file so that a crash leaves the old one or the new one, never half of it; raises `RunError`.
 
@@ -113,7 +134,7 @@ def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
 def write_parts(path: Path, parts: Sequence[bytes | memoryview], mode: int = 0o666, files: Files | None = None) -> None:
     """Write a file as `write_whole` does, from parts that are not joined before; `files` may have one to write over."""
     partial = path.with_name(f".{path.name}.partial")
-    try:
+    with writing(path), passing(partial):
         if files is not None:
             files.make(partial, size := sum(map(len, parts)), size)
         how = "wb" if files is None else "r+b"
@@ -123,9 +144,6 @@ def write_parts(path: Path, parts: Sequence[bytes | memoryview], mode: int = 0o6
             os.fsync(file.fileno())
         partial.replace(path)
         synced(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def append(path: Path, text: str) -> int:
@@ -134,15 +152,13 @@ def append(path: Path, text: str) -> int:
     A crash or a full disk leaves such a half, and what is written behind it could not be read. What cannot be written
     leaves nothing; raises `StorageError`. A power cut may take all of it, until the file is `on_disk`.
     """
-    try:
+    with writing(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             end = _whole_lines(file)
             write_behind(file, end, text.encode())
         finally:
             os.close(file)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
     return end
 
 
@@ -176,14 +192,12 @@ def _whole_lines(file: int) -> int:
 
 def on_disk(path: Path) -> None:
     """Wait until a power cut would take nothing of what was written to a file; raises `StorageError`."""
-    try:
+    with writing(path):
         file = os.open(path, os.O_RDWR)
         try:
             os.fsync(file)
         finally:
             os.close(file)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def synced(folder: Path) -> None:

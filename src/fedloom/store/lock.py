@@ -1,6 +1,6 @@
-"""A lock that is held for moments, many times a second: the operating system's own, without what a library adds.
+"""Locks of files: held for as long as a process has a folder, or for moments, many times a second.
 
-Whoever holds a folder for as long as it lives takes `filelock`; this locks the same file in the same way.
+The first is `filelock`'s; the second the operating system's own, without what a library adds, of the same file.
 """
 
 import os
@@ -10,9 +10,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from ..core.errors import RunError, StorageError
 
 LOOK_S = 0.005
+
+
+@contextmanager
+def holding(path: Path, held: str, patience_s: float = 0.5) -> Iterator[None]:
+    """Hold a file while the block runs; the lock goes with the process.
+
+    Raises `RunError`, which says `held`, if somebody else holds it, and `StorageError` if it cannot be locked.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=patience_s)  # somebody may just be looking whether it is free
+    except Timeout as error:
+        raise RunError(held) from error
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be locked: {error.strerror}; let this user write in its folder, or take another."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

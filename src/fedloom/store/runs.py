@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from ..core.errors import ConfigError, RunError, StorageError, UnknownRun
 from .files import write_whole
 from .journal import Journal, RunRow, runs_in
+from .lock import holding
 
 JOURNAL, ELSEWHERE, LOCK = "journal.db", "journal.url", ".lock"
 RELAYED = "relay.json"  # what a run of a relay is
@@ -118,16 +119,9 @@ def locked(folder: Path, held: str = "") -> Iterator[None]:
 
     `held` is said where somebody else holds it; by default, that the run of this name goes on there.
     """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0.5)  # somebody may just be looking whether it is free
-    except Timeout as error:
-        said = held or f"the run {folder.name} is running in another process; wait for it, or stop it."
-        raise RunError(said) from error
-    try:
+    said = held or f"the run {folder.name} is running in another process; wait for it, or stop it."
+    with holding(folder / LOCK, said):
         yield
-    finally:
-        lock.release()
 
 
 def free(folder: Path) -> bool:

@@ -4,6 +4,7 @@ A count is on the disk before the answer that it counts may leave, so that neith
 it back: an answer that was counted and then lost stays counted.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from .sqlite import Database
@@ -12,6 +13,8 @@ _TABLES = {
     "runs": "app TEXT, run TEXT, PRIMARY KEY (app, run)",
     "spent": "app TEXT, run TEXT, kind TEXT, count INTEGER NOT NULL, PRIMARY KEY (app, run, kind)",
 }
+_RAISE = """INSERT INTO spent VALUES (?, ?, ?, ?)
+    ON CONFLICT (app, run, kind) DO UPDATE SET count = max(count, excluded.count)"""
 _LOOK = "SELECT count FROM spent WHERE (app, run, kind) = (?, ?, ?)"
 
 
@@ -50,6 +53,13 @@ class Usage:
             row = [self._app, self._run, kind, total]
             self._database.execute("INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)", row)
             return True
+
+    def recall(self, run: str, counts: Mapping[str, int]) -> None:
+        """Take in what is known elsewhere of a run of this app: by kind, it was answered at least so often."""
+        with self._database.together():
+            self._database.execute("INSERT OR IGNORE INTO runs VALUES (?, ?)", [self._app, run])
+            for kind, count in counts.items():
+                self._database.execute(_RAISE, [self._app, run, kind, count])
 
     def begin(self, most: int | None = None) -> bool:
         """Count this run among those of its app, unless it is new and there were `most` already."""

@@ -1,5 +1,7 @@
 """Bodies arrive in pieces, go on at any byte, in any process, and are kept only if they are what was named."""
 
+import errno
+import os
 import threading
 
 import numpy as np
@@ -8,10 +10,11 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.core.errors import WireError
+from fedloom.core.errors import StorageError, WireError
 from fedloom.runtime.net.line import CHUNK_BYTES
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.store.files import dump
+from fedloom.store.reused import Files
 from small import same_tree
 
 TREE = {"vector": np.arange(5, dtype=np.float32), "count": 1}
@@ -287,3 +290,39 @@ def test_a_chunk_that_was_written_and_not_counted_comes_again(tmp_path):
     again = Spool(tmp_path, 1 << 30)
     assert again.arrived(body) == 2 * CHUNK_BYTES
     assert arrive(again, content, body, begin=2 * CHUNK_BYTES)[-1]
+
+
+def full(monkeypatch):
+    """Let a disk have no room for a file, but for its name."""
+
+    def make(_files, path, *_):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Files, "make", make)
+
+
+def test_a_full_disk_is_named_with_the_file_and_leaves_none_of_what_goes_out(tmp_path, monkeypatch):
+    spool = Spool(tmp_path, 1 << 30)
+    with monkeypatch.context() as there:
+        full(there)
+        with pytest.raises(
+            StorageError, match=rf"{tmp_path}/\w+\.new cannot be written: No space left on device; noth"
+        ):
+            spool.put(TREE)
+    assert list(tmp_path.iterdir()) == []
+    assert spool.has(spool.put(TREE))
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_full_disk_is_named_with_the_file_and_what_arrives_comes_again(tmp_path, monkeypatch, pieces):
+    spool = Spool(tmp_path, 1 << 30)
+    with monkeypatch.context() as there:
+        full(there)
+        with pytest.raises(
+            StorageError, match=r"\.part cannot be written: No space left on device; nothing is lost, and"
+        ):
+            take(spool, BODY, CONTENT, 0, len(CONTENT) // pieces)
+    assert spool.arrived(BODY) == 0
+    assert take(spool, BODY, CONTENT, 0, len(CONTENT))
+    assert same_tree(spool.get(BODY), TREE)

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from ...core.errors import WireError
 from ...core.tree import Tree
-from ...store.files import pieces, restore
+from ...store.files import passing, pieces, restore, writing
 from ...store.reused import Files
 from .line import CHUNK_BYTES
 
@@ -78,15 +78,16 @@ class Spool:
         self._files = Files(self.folder)
 
     def put(self, tree: Tree) -> Body:
-        """Keep a value; return its name."""
+        """Keep a value; return its name. Raises `StorageError` where it cannot be written."""
         partial, parts, seen = self.folder / f"{token_hex(8)}.new", pieces(tree), blake3()
         size = sum(map(len, parts))
-        self._files.make(partial, size, size)
-        with open(partial, "r+b") as file:
-            for part in chunks(parts):  # hashed and written while it is in the cache
-                seen.update(part)
-                file.write(part)
-        os.replace(partial, self.path(seen.hexdigest()))
+        with writing(partial, "; nothing is lost"), passing(partial):
+            self._files.make(partial, size, size)
+            with open(partial, "r+b") as file:
+                for part in chunks(parts):  # hashed and written while it is in the cache
+                    seen.update(part)
+                    file.write(part)
+            os.replace(partial, self.path(seen.hexdigest()))
         return Body(seen.hexdigest(), size)
 
     def path(self, digest: str) -> Path:
@@ -141,7 +142,7 @@ class Spool:
         """Add a chunk; return whether the body is whole now. One that is here, or that nobody wants, is passed over.
 
         Raises `WireError` for a gap, for too many bytes, and for a whole body that is not the one that was named: then
-        nothing of it is kept.
+        nothing of it is kept; and `StorageError` where it cannot be written.
         """
         with self._lock:
             if self.claimed and not self._claims[body.digest]:
@@ -154,10 +155,11 @@ class Spool:
                 return False
             if offset > here or offset + len(data) > body.size:
                 raise WireError(f"expected {body.digest[:12]} from byte {here:,} on, got {offset:,}.")
-            if not here and len(data) == body.size:
-                return self._at_once(body, state, data)
-            self._write(body, state, data[here - offset :])
-            return state.here == body.size and self._whole(body, state)
+            with writing(self._part(body.digest), "; nothing is lost, and it is sent again"):
+                if not here and len(data) == body.size:
+                    return self._at_once(body, state, data)
+                self._write(body, state, data[here - offset :])
+                return state.here == body.size and self._whole(body, state)
 
     def claim(self, digest: str) -> None:
         """Need a body, which may be on its way: it stays until as many drop it as have claimed it."""
