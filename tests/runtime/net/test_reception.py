@@ -85,3 +85,11 @@ def test_a_verdict_is_told_to_the_seat_that_was_asked(tmp_path):
         (said,) = office.said(name)
         assert (said["counted"], said["void"]) == (counted, void)
     office.close()
+
+
+def test_connections_are_ended_in_the_lock_in_which_their_readers_end_them():
+    there, locked = reception(), []
+    seat = there.hall.take_seat("north", (Member("north", 5),), lambda: None)
+    seat.end = lambda now: locked.append(there.hall.changed._is_owned())
+    there.end()
+    assert locked == [True]

@@ -115,8 +115,9 @@ class Reception:
             seat.jobs.put(None)
         for writer in list(self._writers):
             writer.join(HELLO_S)
-        for seat in self.hall.everybody:
-            seat.end(self.hall.now())
+        with self.hall.changed:
+            for seat in self.hall.everybody:
+                seat.end(self.hall.now())
 
     # -- what is behind
 
