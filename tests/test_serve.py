@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedloom.core.errors import ConfigError, QuorumLost, StorageError, WireError
-from fedloom.core.task import Member, Ready
+from fedloom.core.task import Fault, Member, Ready
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
 from fedloom.serve import Coordinator, Serving, _seatable
@@ -65,6 +65,16 @@ def test_who_is_prepared_comes_and_who_leaves_goes_when_a_round_is_closed(there)
     Coordinator._between_rounds(there, 1)
     assert names(there) == there.measured == ["a", "c"]
     assert isinstance(there.hall.seats["b"], Seat)
+
+
+def test_the_hall_is_told_of_closed_rounds_and_not_of_those_of_a_run_that_had_ended(there):
+    state = SimpleNamespace(round=3, record=SimpleNamespace(faults=(Fault("a", "wait", "Deadline", "late"),)))
+    there.record = None
+    Coordinator.closed(there, state)
+    assert there.hall.closed == 0
+    there.record = object()
+    Coordinator.closed(there, state)
+    assert (there.hall.closed, there.hall.seats["a"].failed) == (3, {"Deadline": 1})
 
 
 @pytest.mark.parametrize(

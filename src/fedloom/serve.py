@@ -151,6 +151,11 @@ class Coordinator:
             seat.say("watch", run=self.hall.run)
         return record
 
+    def closed(self, state: State) -> None:
+        """Count what a closed round's schedule made a fault of; not of a run that had ended before."""
+        if self.record is not None and state.record is not None:
+            self.hall.close(state.round, state.record.faults)
+
     def close(self, state: State, broken: Exception | None = None) -> None:
         """Tell the sites how it ended, or that it has only stopped: then they call until it is taken up again.
 
@@ -219,6 +224,7 @@ class Coordinator:
         if self.loaded.app.strategy.gather.hides and not self.serving.keep_updates:
             rmtree(self.folder / BODIES, ignore_errors=True)  # of sums that are begun anew, or kept beside them
         self._seat(state.round)
+        self.hall.closed = state.round
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]
         training = self._training([one.member for one in self.log.founders()], found)  # the terms are theirs

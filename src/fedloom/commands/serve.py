@@ -89,9 +89,14 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
         coordinator.give_up(str(error))
         raise
     code = 0
+
+    def told(state: State) -> None:
+        coordinator.closed(state)
+        closed(state)
+
     with closing(recording):
         try:
-            trained(recording, json_, closed, bar=console.is_terminal)
+            trained(recording, json_, told, bar=console.is_terminal)
         except KeyboardInterrupt:
             code = STOPPED
         except FedloomError as error:
