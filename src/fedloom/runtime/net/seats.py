@@ -104,7 +104,7 @@ class Seat:
     refused: dict[str, Fault] = field(default_factory=dict)
     faults: "deque[tuple[float, Fault]]" = field(default_factory=lambda: deque(maxlen=5))  # the last ones, and when
     failed: "Counter[str]" = field(default_factory=Counter)  # all its faults, by class; the first `CLASSES` by name
-    seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last answers took
+    seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last trainings took
     bytes_in: int = 0
     bytes_out: int = 0
     answered: int = 0
