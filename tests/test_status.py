@@ -338,6 +338,14 @@ def test_a_refusal_is_said_once_while_the_run_goes_on(run, tmp_path, command):
     assert f"client-000 takes no part yet: {NOBODY}" in told
 
 
+def test_who_called_in_vain_is_told_with_the_reason_while_somebody_serves(run, tmp_path):
+    why = "the app of site 'west' is 12ab, the coordinator's is 34cd"
+    saw(run, refused=[{"name": "west", "at": "2026-03-01T11:59:50.000Z", "why": why}])
+    with locked(run):
+        assert f"west was refused 10.0 s ago: {why}" in shown(standing(tmp_path))
+    assert "west" not in shown(standing(tmp_path))
+
+
 def test_the_same_fault_is_shown_once_with_how_long_ago_it_was_last_so(run, tmp_path):
     (fault,) = SITE["faults"]
     saw(run, sites=[{**SITE, "faults": [{**fault, "at": "2026-03-01T10:00:00.000Z"}, fault, fault]}])

@@ -108,6 +108,10 @@ class Standing:
         """Return who is awaited now; nobody, where nobody waits."""
         return list(self.seen.get("awaited", [])) if self.serving else []
 
+    def refused(self) -> list[dict[str, Any]]:
+        """Return who has called in vain and not come since, while somebody serves."""
+        return list(self.seen.get("refused", [])) if self.serving else []
+
     def figures(self, now: datetime) -> dict[str, Any]:
         """Return all of it as one object for programs; `docs/network.md` says what is in it."""
         last = self.rounds[-1] if self.rounds else {}
@@ -131,6 +135,7 @@ class Standing:
             "metrics": _last_metrics(self.rounds),
             "faults": list(last.get("faults") or ()),
             "awaited": self.awaited(),
+            "refused": self.refused(),
             "sites": self.sites(),
         }
 

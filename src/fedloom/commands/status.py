@@ -77,6 +77,7 @@ def view(seen: "Standing", now: datetime) -> Group:
     parts += [Text(awaiting(one, now)) for one in seen.awaited()]
     begun = seen.serving and seen.status != "waiting"  # before that, the reason why it waits names them
     parts += [Text(line, style="yellow") for site in sites if begun for line in refusing(site)]
+    parts += [Text(turned_away(one, now), style="yellow") for one in seen.refused()]
     parts += [Text(cut(site), style="red") for site in sites if seen.serving and site.get("cut")]
     parts += [Text(line, style="red") for site in sites for line in _faults(site, now)]
     return Group(*parts)
@@ -193,6 +194,11 @@ def refusing(site: dict[str, Any]) -> list[str]:
     ['north takes no part yet: nobody has approved this app']
     """
     return [plain(f"{member} takes no part yet: {why}") for member, why in (site.get("refuses") or {}).items()]
+
+
+def turned_away(one: dict[str, Any], now: datetime) -> str:
+    """Return in a sentence who has called in vain, and why."""
+    return plain(f"{one['name']} was refused {_ago(one['at'], now)} ago: {one['why']}")
 
 
 def cut(site: dict[str, Any]) -> str:

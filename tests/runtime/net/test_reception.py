@@ -8,8 +8,10 @@ import pytest
 
 from fedloom.core.errors import ConfigError, WireError
 from fedloom.core.task import Member
+from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.reception import MOST_UNSAID, PROTOCOL, Reception
+from fedloom.runtime.net.snapshot import snapshot
 from posts import Office, Post, train, trained
 
 HELLO = {"kind": "hello", "protocol": PROTOCOL, "app": "digest", "members": [["north", 5]], "process": "p"}
@@ -22,6 +24,10 @@ class Calling(Post):
     def __init__(self, **changes):
         super().__init__()
         self.says = [HELLO | changes]
+
+    def then(self, said):
+        self.says.append(said)
+        return self
 
     def receive(self, timeout_s):
         return self.says.pop(0)
@@ -53,6 +59,18 @@ def test_what_cannot_be_looked_up_here_sends_nobody_away_for_good(changes, hello
     with pytest.raises(error):
         reception(**changes).session(channel, NORTH, lambda: None)
     assert [message["kind"] for message in channel.said] == said
+
+
+def test_who_was_refused_is_known_until_it_comes():
+    there = reception()
+    with pytest.raises(WireError):
+        there.session(Calling(app="another"), NORTH, lambda: None)
+    (seen,) = snapshot(there.hall, utc_now())["refused"]
+    assert seen["name"] == "north"
+    assert seen["why"].startswith("the app of ")
+    with pytest.raises(WireError, match="after a welcome"):
+        there.session(Calling().then({"kind": "beat"}), NORTH, lambda: None)
+    assert there.hall.refused == {}
 
 
 def test_nobody_waits_for_a_line_whose_writer_has_ended():

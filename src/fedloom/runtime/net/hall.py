@@ -59,6 +59,7 @@ class Hall:
         watched: acts on what a party says of the record.
         now: the clock, in seconds.
         closed: number of the last closed round.
+        refused: who called last in vain, by name: when, and why.
     """
 
     run: str
@@ -75,6 +76,7 @@ class Hall:
     roster: list[Member] = field(default_factory=list)
     changed: Condition = field(default_factory=Condition)
     closed: int = 0
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)
     began: float = field(init=False)
     born: str = field(default_factory=lambda: token_hex(4))  # what was asked by an earlier process is not asked by this
     _of: dict[str, str] = field(default_factory=dict)  # member -> seat

@@ -43,6 +43,7 @@ def snapshot(hall: Hall, wall: datetime) -> dict[str, Any]:
         sites = [_site(seat, clock) for seat in hall.seats.values()]
         given = [(seat, each) for seat in hall.seats.values() for each in seat.given.values()]
         awaited = [_awaited(seat, each, hall.leases, clock) for seat, each in given]
+        refused = [{"name": name, "at": clock.at(at), "why": why} for name, (at, why) in hall.refused.items()]
         begun, closed, began = bool(hall.roster), hall.closed, clock.at(hall.began)
     trained = [each.task.body.round for _, each in given if isinstance(each.task.body, Train)]
     round = max(*trained, closed + 1) if trained else None  # a buffered round may have been asked in earlier ones
@@ -56,6 +57,7 @@ def snapshot(hall: Hall, wall: datetime) -> dict[str, Any]:
         "round": round,
         "closed": closed,
         "awaited": sorted(awaited, key=lambda one: (one["party"], one["number"])),
+        "refused": refused,
         "sites": sorted(sites, key=lambda site: str(site["name"])),
     }
 
@@ -198,4 +200,5 @@ def _gist(shown: Mapping[str, Any]) -> list[Any]:
         for site in shown["sites"]
     ]
     awaited = [[one[name] for name in ("party", "task", "number", "attempt")] for one in shown["awaited"]]
-    return [shown["doing"], shown["waits"], sites, awaited]
+    refused = [[one["name"], one["why"]] for one in shown["refused"]]
+    return [shown["doing"], shown["waits"], sites, awaited, refused]
