@@ -87,7 +87,9 @@ class Joining:
         """Refuse a folder or a token of another party, before anybody is called and anything is written."""
         own = f"{self.role} {self.name!r}"
         if (self.home / PKI / TLS).exists():
-            peer = Credentials(self.home).peer
+            credentials = Credentials(self.home)
+            credentials.check()
+            peer = credentials.peer
             if (peer.role, peer.name) != (self.role, self.name):
                 raise ConfigError(f"{self.home} belongs to {peer}, not to {own}; take another --home or --as.")
         if self.token is not None:

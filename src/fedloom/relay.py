@@ -234,6 +234,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             "the sites have approved; let the sites join above."
         )
     authority, own = Authority(relaying.home), Credentials(relaying.home)
+    own.check()
     above = relaying.home / ABOVE
     joining = Joining(name=relaying.name, home=above, server=relaying.server, token=relaying.token, role="relay")
     joining.check()
