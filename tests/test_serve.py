@@ -80,7 +80,7 @@ def test_the_hall_is_told_of_closed_rounds_and_not_of_those_of_a_run_that_had_en
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        (None, "after round 3"),
+        (None, "it was stopped after round 3"),
         (QuorumLost("north is away."), "after round 3: too few sites answered"),
         (StorageError("/srv/secret/journal.db is full."), "after round 3: StorageError at the coordinator"),
         (FileNotFoundError("/srv/secret"), "after round 3: FileNotFoundError at the coordinator"),

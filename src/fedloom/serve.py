@@ -164,6 +164,8 @@ class Coordinator:
         """
         here = broken is not None and (isinstance(broken, StorageError) or not isinstance(broken, FedloomError))
         told = f"after round {state.round}: {type(broken).__name__} at the coordinator" if here else state.reason
+        if broken is None and state.status in ("running", "stopped"):
+            told = f"it was stopped after round {state.round}"
         if isinstance(broken, QuorumLost):
             told = f"after round {state.round}: too few sites answered"
         if state.status in ("running", "stopped"):
@@ -305,10 +307,11 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         serving: how.
 
     Raises:
-        ConfigError: there are no credentials, or the port is taken.
+        ConfigError: there are no credentials, or others may read them; or the port is taken.
         RunError: another process serves from this folder.
     """
     authority, credentials = Authority(home), Credentials(home)
+    credentials.check()
     with ExitStack() as held:
         (home / RUNS).mkdir(exist_ok=True)
         held.enter_context(
