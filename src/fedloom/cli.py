@@ -360,4 +360,5 @@ _MORE = (
     ("verify", "verify"),
 )
 for _name, _module in _MORE:
-    cli.command(_name)(import_module(f".commands.{_module}", __package__).command)
+    _found = import_module(f".commands.{_module}", __package__)
+    cli.command(_name, epilog=getattr(_found, "EXAMPLE", None))(_found.command)

@@ -136,7 +136,8 @@ def _enrol(joining: Joining, token: str, told: Told) -> None:
             cause = error.__cause__
             if not unreached(cause) or monotonic() - since > Site.away_s:
                 raise
-            told("away", said=f"{why(cause, joining.server[0])}; calling again in {pause_s:.1f} s")
+            host, port = joining.server
+            told("away", server=f"{host}:{port}", said=f"{why(cause, host)}; calling again in {pause_s:.1f} s")
         sleep(pause_s)
 
 
