@@ -58,6 +58,11 @@ def test_help_says_what_a_command_does(command, name):
     assert COMMANDS[name] in " ".join(told.out.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("name", ["provision", "serve", "join", "relay", "try"])
+def test_help_of_what_needs_many_words_shows_them(command, name):
+    assert f"fedloom {name} " in " ".join(command(name, "--help").out.split())
+
+
 def test_help_names_every_command(command):
     assert all(name in command("--help").out for name in COMMANDS)
 

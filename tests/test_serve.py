@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedloom.core.errors import ConfigError, QuorumLost, StorageError, WireError
-from fedloom.core.task import Member, Ready
+from fedloom.core.task import Fault, Member, Ready
 from fedloom.load import load
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.seats import Seat
@@ -69,10 +69,20 @@ def test_who_is_prepared_comes_and_who_leaves_goes_when_a_round_is_closed(there)
     assert isinstance(there.hall.seats["b"], Seat)
 
 
+def test_the_hall_is_told_of_closed_rounds_and_not_of_those_of_a_run_that_had_ended(there):
+    state = SimpleNamespace(round=3, record=SimpleNamespace(faults=(Fault("a", "wait", "Deadline", "late"),)))
+    there.record = None
+    Coordinator.closed(there, state)
+    assert there.hall.closed == 0
+    there.record = object()
+    Coordinator.closed(there, state)
+    assert (there.hall.closed, there.hall.seats["a"].failed) == (3, {"Deadline": 1})
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        (None, "after round 3"),
+        (None, "it was stopped after round 3"),
         (QuorumLost("north is away."), "after round 3: too few sites answered"),
         (StorageError("/srv/secret/journal.db is full."), "after round 3: StorageError at the coordinator"),
         (FileNotFoundError("/srv/secret"), "after round 3: FileNotFoundError at the coordinator"),

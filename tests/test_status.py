@@ -167,6 +167,62 @@ def test_a_file_that_is_not_written_any_more_is_told_to_be_late(run, tmp_path):
         assert "may hang" in warnings(seen, NOW + timedelta(seconds=LATE_S))[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "serving", "expected"),
+    [
+        ({}, True, ("running", "training, round 3", 2, 3)),
+        ({"waits": "1 of 2 sites are here", "doing": "waiting for sites", "round": None, "closed": 0}, True, None),
+        ({}, False, ("unknown", "the coordinator is not running", 2, None)),
+    ],
+)
+def test_where_the_database_is_down_there_is_what_was_written_last_and_why_no_more(
+    waiting, tmp_path, command, changes, serving, expected
+):
+    (waiting / "journal.url").write_text("postgresql+pg8000://me:secret@127.0.0.1:1/fedloom")
+    saw(waiting, **({"closed": 2} | changes))
+    with locked(waiting) if serving else nullcontext():
+        seen, told = standing(tmp_path), command("status", "--home", tmp_path)
+    expected = expected or ("waiting", "waiting for sites", 0, None)
+    assert (seen.status, seen.doing, seen.closed, seen.round) == expected
+    assert warnings(seen, NOW)[0] == (
+        "the journal's database cannot be read or written: no connection (Connection refused); so this is no more than "
+        "what its coordinator wrote 1.0 s ago"
+    )
+    assert told.code == 0
+    assert "client-000" in told.out
+    assert "secret" not in told.out
+    (event,) = command("status", "--home", tmp_path, "--json").events
+    assert "no connection" in event["unread"]
+
+
+def test_of_runs_whose_database_is_down_commands_say_that_and_not_that_there_are_none(waiting, command):
+    (waiting / "journal.url").write_text("postgresql+pg8000://me:secret@127.0.0.1:1/fedloom")
+    for words in (("show", "last"), ("runs",), ("verify", "last"), ("report", "last")):
+        told = command(*words, "--out", waiting.parent)
+        assert (told.code, told.err[:11]) == (2, "error FL450")
+        assert "no connection (Connection refused)" in told.err
+        assert "none" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("round", "closed", "doing"),
+    [(1, 0, "training, round 2"), (3, 2, "training, round 3"), (20, 20, "ending")],
+)
+def test_what_goes_on_does_not_contradict_what_is_closed(run, tmp_path, round, closed, doing):
+    """The journal may have a round that the file was written before, or the other way round."""
+    saw(run, round=round, doing=f"training, round {round}", closed=closed)
+    with locked(run):
+        seen = standing(tmp_path)
+    assert (seen.closed, seen.doing) == (max(closed, 1), doing)
+
+
+def test_it_says_since_when_bytes_are_counted(run, tmp_path):
+    saw(run, began="2026-03-01T11:57:00.000Z")
+    with locked(run):
+        assert "received and sent since the coordinator began, 3 min 0 s ago" in shown(standing(tmp_path))
+    assert "received and sent" not in shown(standing(tmp_path))
+
+
 def test_before_the_first_round_there_is_a_file_and_no_journal(waiting, tmp_path):
     with locked(waiting):
         assert (standing(tmp_path).status, standing(tmp_path).doing) == ("waiting", "waiting for sites")
@@ -232,6 +288,11 @@ def test_who_is_awaited_and_why_is_a_sentence(changes, said):
     assert awaiting({**AWAITED, **changes}, NOW) == said
 
 
+def test_who_has_not_come_since_the_coordinator_began_is_told_so():
+    told = awaiting({**AWAITED, "away_since": "2026-03-01T11:59:50.000Z", "came": False}, NOW)
+    assert "; away since the coordinator began 10.0 s ago, or longer; given up" in told
+
+
 def test_names_of_sites_are_not_cut_where_there_is_little_room(run, tmp_path):
     saw(run, sites=[{**SITE, "name": f"a-hospital-of-a-long-name-{end}"} for end in "ab"])
     told = shown(standing(tmp_path), width=60)
@@ -275,6 +336,14 @@ def test_a_refusal_is_said_once_while_the_run_goes_on(run, tmp_path, command):
         told = " ".join(command("status", "--home", tmp_path).out.split())
     assert told.count("nobody has approved") == 1
     assert f"client-000 takes no part yet: {NOBODY}" in told
+
+
+def test_who_called_in_vain_is_told_with_the_reason_while_somebody_serves(run, tmp_path):
+    why = "the app of site 'west' is 12ab, the coordinator's is 34cd"
+    saw(run, refused=[{"name": "west", "at": "2026-03-01T11:59:50.000Z", "why": why}])
+    with locked(run):
+        assert f"west was refused 10.0 s ago: {why}" in shown(standing(tmp_path))
+    assert "west" not in shown(standing(tmp_path))
 
 
 def test_the_same_fault_is_shown_once_with_how_long_ago_it_was_last_so(run, tmp_path):

@@ -15,7 +15,8 @@ from rich.markup import escape
 from .attackers import Attackers, called
 from .commands.logs import terminable
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
-from .core.errors import ConfigError, FedloomError, UnknownRun
+from .core.errors import ConfigError, FedloomError, StorageError, UnknownRun
+from .core.words import counted
 from .load import DEMO, Loaded, load
 from .recording import Recording
 from .running import begin
@@ -135,6 +136,7 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
 
     if not out.is_dir() and (out != RUNS or out.exists()):
         raise ConfigError(f"there is no folder {out}; --out is where runs live, which is {RUNS} by default.")
+    unreached: dict[str, StorageError] = {}
     rows = [
         {
             "run": row.run,
@@ -144,7 +146,7 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
             "started": row.started,
             "reason": row.reason,
         }
-        for row in listed(out)
+        for row in listed(out, unreached)
     ]
     if json_:
         for row in rows:
@@ -152,20 +154,22 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
     elif rows:
         told = ("run", "status", "rounds", "reason")  # an id holds the app's name and when the run began
         out_console.print(runs_table([{name: row[name] for name in told} for row in rows]))
-    else:
+    elif not unreached:
         say(f"no runs in {out}; `fedloom demo` makes one")
+    for run, error in unreached.items():
+        raise StorageError(f"{counted(len(unreached), 'run')} in {out} cannot be listed now, such as {run}: {error}")
 
 
 @cli.command()
 def show(run: Run, out: Out = RUNS, json_: Json = False) -> None:
     """Show a run: how it stands, its rounds, its faults; the report shows its sites."""
     from .report.tables import fault_lines, privacy_lines, rounds_table
-    from .store.runs import listed, opened, served_again
+    from .store.runs import opened, run_in, served_again
 
     folder, journal = opened(out, run)
     with closing(journal):
         rounds = journal.rounds()
-    row = next(row for row in listed(out) if row.run == folder.name)
+    row = run_in(folder)
     if json_:
         for event in rounds:
             tell(event)
@@ -356,4 +360,5 @@ _MORE = (
     ("verify", "verify"),
 )
 for _name, _module in _MORE:
-    cli.command(_name)(import_module(f".commands.{_module}", __package__).command)
+    _found = import_module(f".commands.{_module}", __package__)
+    cli.command(_name, epilog=getattr(_found, "EXAMPLE", None))(_found.command)

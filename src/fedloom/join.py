@@ -86,7 +86,9 @@ class Joining:
         """Refuse a folder or a token of another party, before anybody is called and anything is written."""
         own = f"{self.role} {self.name!r}"
         if (self.home / PKI / TLS).exists():
-            peer = Credentials(self.home).peer
+            credentials = Credentials(self.home)
+            credentials.check()
+            peer = credentials.peer
             if (peer.role, peer.name) != (self.role, self.name):
                 raise ConfigError(f"{self.home} belongs to {peer}, not to {own}; take another --home or --as.")
         if self.token is not None:
@@ -133,7 +135,8 @@ def _enrol(joining: Joining, token: str, told: Told) -> None:
             cause = error.__cause__
             if not unreached(cause) or monotonic() - since > Site.away_s:
                 raise
-            told("away", said=f"{why(cause, joining.server[0])}; calling again in {pause_s:.1f} s")
+            host, port = joining.server
+            told("away", server=f"{host}:{port}", said=f"{why(cause, host)}; calling again in {pause_s:.1f} s")
         sleep(pause_s)
 
 

@@ -157,8 +157,7 @@ class Passing:
                 found = [Joined(member, seat.name, 0) for seat in there for member in seat.members]
                 if len(found) != seen:
                     seen = len(found)
-                    names = ", ".join(sorted(joined.member.name for joined in found)[:SHOWN]) or "nobody yet"
-                    hall.waits = f"{seen} of this relay's {self.relaying.sites} members are here: {names}"
+                    hall.waits = _here(found, self.relaying.sites)
                     told("waiting", said=hall.waits)
                 if seen >= self.relaying.sites:
                     hall.waits = ""
@@ -236,6 +235,7 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             "the sites have approved; let the sites join above."
         )
     authority, own = Authority(relaying.home), Credentials(relaying.home)
+    own.check()
     above = relaying.home / ABOVE
     joining = Joining(name=relaying.name, home=above, server=relaying.server, token=relaying.token, role="relay")
     joining.check()
@@ -263,11 +263,18 @@ def relay(loaded: Loaded, relaying: Relaying, host: str, port: int) -> tuple[Pas
             members = tuple(one.member for one in log.joined() if one.seat == seat)
             hall.take_seat(seat, members, partial(door.reception.spool, seat), BACK_S)
         hall.roster = _roster(log.joined())
+        if not hall.roster:
+            hall.waits = _here([], relaying.sites)
         listening = door.open(host, port)
         about = {"name": loaded.app.name, "rounds": loaded.app.rounds, "listening": f"{host}:{listening}"}
         held.callback(Watch(hall, folder / FILE, about).open().close)
         held.callback(door.shut)
         return Passing(loaded, relaying, folder, hall, door, log, credentials, held.pop_all()), listening
+
+
+def _here(found: Sequence[Joined], sites: int) -> str:
+    names = ", ".join(sorted(joined.member.name for joined in found)[:SHOWN]) or "nobody yet"
+    return f"{len(found)} of this relay's {sites} members are here: {names}"
 
 
 def _roster(joined: Sequence[Joined]) -> list[Member]:

@@ -17,6 +17,7 @@ def folder_of(runs: Path, loaded: Loaded) -> Path:
     """Return the folder of the run to go on with, or a new one's.
 
     A run that nobody had joined yet is gone on with too, since sites know its id, and one whose end was not told.
+    Raises `StorageError` where a run's journal cannot be reached now: it may be the one.
     """
     mine = [row for row in listed(runs) if row.digest == loaded.identity]
     open_ = [row.run for row in mine if row.status not in ENDED or not (runs / row.run / TOLD_FILE).exists()]

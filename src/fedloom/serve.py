@@ -156,6 +156,11 @@ class Coordinator:
             seat.say("watch", run=self.hall.run)
         return record
 
+    def closed(self, state: State) -> None:
+        """Count what a closed round's schedule made a fault of; not of a run that had ended before."""
+        if self.record is not None and state.record is not None:
+            self.hall.close(state.round, state.record.faults)
+
     def close(self, state: State, broken: Exception | None = None) -> None:
         """Tell the sites how it ended, or that it has only stopped: then they call until it is taken up again.
 
@@ -164,6 +169,8 @@ class Coordinator:
         """
         here = broken is not None and (isinstance(broken, StorageError) or not isinstance(broken, FedloomError))
         told = f"after round {state.round}: {type(broken).__name__} at the coordinator" if here else state.reason
+        if broken is None and state.status in ("running", "stopped"):
+            told = f"it was stopped after round {state.round}"
         if isinstance(broken, QuorumLost):
             told = f"after round {state.round}: too few sites answered"
         if state.status in ("running", "stopped"):
@@ -224,6 +231,7 @@ class Coordinator:
         if self.loaded.app.strategy.gather.hides and not self.serving.keep_updates:
             rmtree(self.folder / BODIES, ignore_errors=True)  # of sums that are begun anew, or kept beside them
         self._seat(state.round)
+        self.hall.closed = state.round
         self.hall.greeting = Prepare(found)
         self.measured += [one.member.name for one in joined if one.held_out]
         training = self._training([one.member for one in self.log.founders()], found)  # the terms are theirs
@@ -306,10 +314,11 @@ def serve(loaded: Loaded, home: Path, host: str, port: int, serving: Serving) ->
         serving: how.
 
     Raises:
-        ConfigError: there are no credentials, or the port is taken.
+        ConfigError: there are no credentials, or others may read them; or the port is taken.
         RunError: another process serves from this folder.
     """
     authority, credentials = Authority(home), Credentials(home)
+    credentials.check()
     with ExitStack() as held:
         made(home / RUNS, "let this user write there, or take another --home")
         held.enter_context(

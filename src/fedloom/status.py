@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .core.errors import RunError, UnknownRun
+from .core.errors import RunError, StorageError, UnknownRun
 from .resuming import RUNS
 from .runtime.net.snapshot import BEAT_S, FILE
 from .store.files import read_json
@@ -30,6 +30,7 @@ class Standing:
         rounds: events of the closed rounds.
         total: how many rounds there are at most; None where that is not known.
         above: of a relay: the run that it passes on, empty before it has heard of one; None of a coordinator.
+        unread: why the journal cannot be read now; then all that is known is what the coordinator wrote last.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Standing:
     rounds: tuple[Mapping[str, Any], ...]
     total: int | None
     above: str | None = None
+    unread: str = ""
 
     @property
     def who(self) -> str:
@@ -51,12 +53,25 @@ class Standing:
 
     @property
     def closed(self) -> int:
-        """Number of the last closed round."""
-        return int(self.rounds[-1]["round"]) if self.rounds else 0
+        """Number of the last closed round; of what a coordinator says and the journal has, whichever is newer."""
+        saved = int(self.rounds[-1]["round"]) if self.rounds else 0
+        return max(saved, int(self.seen.get("closed", 0))) if self.serving or self.unread else saved
+
+    @property
+    def round(self) -> int | None:
+        """Number of the open round; None where nobody trains."""
+        seen = self.seen.get("round") if self.serving and not self._over else None
+        return None if seen is None else max(int(seen), self.closed + 1)
+
+    @property
+    def _over(self) -> bool:
+        return self.total is not None and self.closed >= self.total
 
     @property
     def doing(self) -> str:
         """What the coordinator is at; where there is none, that there is none."""
+        if self.serving and self.seen.get("round") is not None:
+            return "ending" if self.round is None else f"training, round {self.round}"
         if self.serving:
             return str(self.seen.get("doing", "beginning"))
         return "ended" if self.ended else f"the {self.who} is not running"
@@ -93,6 +108,10 @@ class Standing:
         """Return who is awaited now; nobody, where nobody waits."""
         return list(self.seen.get("awaited", [])) if self.serving else []
 
+    def refused(self) -> list[dict[str, Any]]:
+        """Return who has called in vain and not come since, while somebody serves."""
+        return list(self.seen.get("refused", [])) if self.serving else []
+
     def figures(self, now: datetime) -> dict[str, Any]:
         """Return all of it as one object for programs; `docs/network.md` says what is in it."""
         last = self.rounds[-1] if self.rounds else {}
@@ -104,9 +123,11 @@ class Standing:
             "reason": self.reason,
             "serving": self.serving,
             "doing": self.doing,
-            "round": self.seen.get("round") if self.serving else None,
+            "round": self.round,
             "closed": self.closed,
             "rounds": self.total,
+            "unread": self.unread,
+            "began": self.seen.get("began"),
             "written": self.seen.get("written"),
             "age_s": self.age_s(now),
             **({} if self.above is None else {"above": self.above}),
@@ -114,6 +135,7 @@ class Standing:
             "metrics": _last_metrics(self.rounds),
             "faults": list(last.get("faults") or ()),
             "awaited": self.awaited(),
+            "refused": self.refused(),
             "sites": self.sites(),
         }
 
@@ -134,10 +156,10 @@ def standing(home: Path, run: str | None = None) -> Standing:
     """
     folder = _folder(home / RUNS, run)
     # First whether it is held: who has let go of it in between has written its last word before that.
-    serving, row, rounds = not free(folder), *_journal(folder)
+    serving, (row, rounds, unread) = not free(folder), _journal(folder)
     seen, relayed = _seen(folder), read_json(folder / RELAYED) if (folder / RELAYED).is_file() else None
     waits = str(seen.get("waits") or "")
-    status, reason = _status(row, serving, waits) if relayed is None else _relaying(relayed, serving, waits)
+    status, reason = _status(row, serving, waits, unread) if relayed is None else _relaying(relayed, serving, waits)
     return Standing(
         run=folder.name,
         name=row.name if row is not None else str(seen.get("name", "")),
@@ -150,6 +172,7 @@ def standing(home: Path, run: str | None = None) -> Standing:
         rounds=rounds,
         total=seen.get("rounds"),
         above=None if relayed is None else str(relayed["above"]),
+        unread=unread,
     )
 
 
@@ -168,15 +191,17 @@ def _folder(runs: Path, run: str | None) -> Path:
     )
 
 
-def _journal(folder: Path) -> tuple[RunRow | None, tuple[Mapping[str, Any], ...]]:
-    """Return the run's row and its closed rounds; None before it has begun."""
+def _journal(folder: Path) -> tuple[RunRow | None, tuple[Mapping[str, Any], ...], str]:
+    """Return the run's row, None before it has begun; its closed rounds; and why they cannot be read now."""
     if not has_journal(folder):
-        return None, ()
-    with closing(journal(folder)) as book:
-        try:
-            return book.row(), tuple(book.rounds())
-        except UnknownRun:
-            return None, ()
+        return None, (), ""
+    try:
+        with closing(journal(folder)) as book:
+            return book.row(), tuple(book.rounds()), ""
+    except UnknownRun:
+        return None, (), ""
+    except StorageError as error:
+        return None, (), str(error)
 
 
 def _seen(folder: Path) -> Mapping[str, Any]:
@@ -189,7 +214,9 @@ def _seen(folder: Path) -> Mapping[str, Any]:
     return found
 
 
-def _status(row: RunRow | None, serving: bool, waits: str) -> tuple[str, str]:
+def _status(row: RunRow | None, serving: bool, waits: str, unread: str) -> tuple[str, str]:
+    if unread:
+        return ("waiting" if waits else "running", waits) if serving else ("unknown", "")
     if row is None:
         never = "its coordinator ended before the run began"
         return ("waiting", waits) if serving else ("gone", f"{never}{': ' if waits else ''}{waits}")

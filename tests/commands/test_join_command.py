@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from fedloom.relay import ABOVE
+from fedloom.runtime.keys import PKI
 from wired import COMMAND, HOST, authority, enrolled, surroundings
 
 pytestmark = pytest.mark.slow
@@ -113,3 +114,48 @@ def until(true, timeout_s=60.0):
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_sites_are_told_that_a_coordinator_which_waits_for_others_was_stopped(tmp_path):
+    home, out = tmp_path / "coordinator", tmp_path / "out"
+    token = authority(home).invite("client-000")
+    serves = ("serve", "demo", "--home", home, "--listen", f"{HOST}:0", "--sites", "2")
+    with ExitStack() as held:
+        process = started(held, out, serves)
+        until(lambda: '"listening"' in out.read_text())
+        (address,) = [json.loads(line)["address"] for line in out.read_text().splitlines() if '"listening"' in line]
+        joins = ("join", "demo", "--server", address, "--as", "client-000", "--home", tmp_path / "site")
+        started(held, tmp_path / "err", (*joins, "--token", token))
+        until(lambda: '"connected"' in (tmp_path / "err").read_text())
+        process.send_signal(signal.SIGTERM)
+        until(lambda: '"away"' in (tmp_path / "err").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "err").read_text().splitlines()]
+    paused, away = [line for line in lines if line["event"] in ("paused", "away")][:2]
+    assert paused["said"] == "it was stopped before the run had begun; calling until the coordinator is back"
+    assert away["server"] == address
+
+
+@pytest.mark.parametrize(
+    ("who", "key"),
+    [(who, key) for who in ("serve", "join", "relay", "above") for key in ("identity.pem", "tls.pem")]
+    + [(who, "issuing.pem") for who in ("serve", "relay")],
+)
+def test_a_key_that_others_may_read_is_refused_before_anybody_calls(tmp_path, command, who, key):
+    top, home = authority(tmp_path / "top", relay_hosts=["relay.example"]), tmp_path / "home"
+    if who == "serve":
+        home = tmp_path / "top"
+    elif who == "join":
+        enrolled(top, home, "client-000")
+    else:
+        authority(home)
+        enrolled(top, home / ABOVE, "client-000", "relay", hosts=["relay.example"])
+    exposed = (home / ABOVE if who == "above" else home) / PKI / key
+    exposed.chmod(0o644)
+    words = {"serve": ("--listen", f"{HOST}:0"), "join": OPTIONS["join"]}.get(who, OPTIONS["relay"])
+    named = () if who == "serve" else ("--server", f"{HOST}:1", "--as", "client-000")
+    told = command("relay" if who == "above" else who, "demo", "--home", home, *named, *words)
+    (line,) = [json.loads(line) for line in told.err.splitlines()]
+    assert (told.code, line["said"]) == (
+        2,
+        f"{exposed} may be read by others (mode 644); if nobody has: chmod 600 {exposed}",
+    )

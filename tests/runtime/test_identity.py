@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -140,3 +141,15 @@ def test_a_key_that_others_may_read_or_of_another_kind_is_refused(tmp_path):
         identity_key(path)
     with pytest.raises(ConfigError, match="No such file"):
         private(tmp_path / "nothing.pem")
+
+
+def test_a_key_of_another_user_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "pki" / "identity.pem"
+    kept_identity(path)
+
+    def refused(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ConfigError, match="Permission denied; run fedloom as the user that it belongs to"):
+        identity_key(path)

@@ -176,6 +176,11 @@ def test_a_database_holds_several_runs_apart(postgres, state, tmp_path):
         ("nonsense", ConfigError, "no database's URL"),
         ("nosuch://a/b", ConfigError, "no database's URL"),
         ("postgresql+pg8000://nobody@localhost:1/none", RunError, "cannot be read or written"),
+        (
+            "postgresql+asyncpg://nobody@localhost:1/none",
+            ConfigError,
+            r"write postgresql\+pg8000://…, with the rest as",
+        ),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_refused_in_a_sentence(url, error, match):

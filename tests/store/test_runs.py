@@ -5,9 +5,9 @@ from contextlib import closing
 import pytest
 
 from apps import app, trained
-from fedloom.core.errors import ConfigError, RunError, UnknownRun
+from fedloom.core.errors import ConfigError, RunError, StorageError, UnknownRun
 from fedloom.running import begin, resume
-from fedloom.store.runs import JOURNAL, create, listed, locked, opened
+from fedloom.store.runs import ELSEWHERE, JOURNAL, create, listed, locked, opened
 
 
 def test_runs_are_listed_newest_last(tmp_path):
@@ -73,6 +73,33 @@ def test_a_damaged_run_does_not_hide_the_others(tmp_path):
     assert [row.run for row in listed(tmp_path)] == [made]
     with pytest.raises(RunError, match="cannot be read or written"):
         opened(tmp_path, "broken")
+
+
+DOWN = "postgresql+pg8000://me:secret@127.0.0.1:1/fedloom"
+
+
+def test_a_database_that_is_down_does_not_look_like_no_runs(tmp_path):
+    down = tmp_path / "29990101-000000-app-0000"
+    down.mkdir()
+    (down / ELSEWHERE).write_text(DOWN)
+    for run in ("last", down.name):
+        with pytest.raises(StorageError, match=r"the journal's database cannot be read or written: no connection"):
+            opened(tmp_path, run)
+    with pytest.raises(StorageError):
+        listed(tmp_path)
+    made = trained(tmp_path, rounds=1)["run"]
+    unreached = {}
+    assert [row.run for row in listed(tmp_path, unreached)] == [made]
+    assert list(unreached) == [down.name]
+    folder, book = opened(tmp_path, made)  # what can be read is not hidden
+    book.close()
+    assert folder.name == made
+    with pytest.raises(StorageError):
+        opened(tmp_path, "last")
+    down.rename(tmp_path / "20000101-000000-app-0000")
+    folder, book = opened(tmp_path, "last")
+    book.close()
+    assert folder.name == made
 
 
 def test_a_folder_of_a_run_that_was_never_begun(tmp_path):

@@ -11,6 +11,11 @@ from ..load import load
 from .logs import code_of, logged, stoppable, telling
 from .serve import Log, Set, address
 
+EXAMPLE = (
+    "Example, with the token in FEDLOOM_TOKEN the first time: fedloom join app.toml --server coordinator.example:8443 "
+    "--as north --home north --data rows.csv"
+)
+
 
 def command(
     app: Annotated[str, typer.Argument(help="An app: this site's own copy, a .toml or a .py file.")],
@@ -37,7 +42,7 @@ def command(
         joining.check()
         held.enter_context(alone(home))
         admit(home, app)
-        site = join(load(app, set_), joining, telling(logger))
+        site = join(load(app, set_), joining, telling(logger, server))
         site.leaving = leave
         signal.signal(signal.SIGTERM, lambda *_: site.stop())
         try:

@@ -183,11 +183,11 @@ def code_of(status: str) -> int:
     return {"failed": 1, "stopped": STOPPED}.get(status, 0)
 
 
-def telling(logger: Logger) -> "Told":
-    """Return what logs each event that a party tells of."""
+def telling(logger: Logger, server: str) -> "Told":
+    """Return what logs each event that a party tells of; who is away from it is told of with its HOST:PORT."""
 
     def told(event: str, /, **values: str | int) -> None:
-        logger.info(event, extra=values)
+        logger.info(event, extra={"server": server, **values} if event == "away" else values)
 
     return told
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ..runtime.authority import Authority
 
 Names = Annotated[list[str], typer.Option("--site", help="Invite a site of this name; repeatable.")]
+EXAMPLE = """\
+First: fedloom provision coordinator --host coordinator.example --site north --site south
+
+Later: fedloom provision coordinator --deny north
+"""
 
 
 def command(

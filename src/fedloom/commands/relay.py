@@ -11,6 +11,11 @@ from ..load import load
 from .logs import code_of, logged, stoppable, telling
 from .serve import Log, Set, address
 
+EXAMPLE = (
+    "Example, with the token in FEDLOOM_TOKEN the first time: fedloom relay app.toml --server coordinator.example:8443 "
+    "--as east --home east --listen 0.0.0.0:8444 --sites 2"
+)
+
 
 def command(
     app: Annotated[str, typer.Argument(help="An app: the same above and below, a .toml or a .py file.")],
@@ -54,7 +59,7 @@ def command(
         logger.info("listening", extra={"address": where, "run": passing.folder.name, "said": said})
         signal.signal(signal.SIGTERM, lambda *_: passing.stop())
         try:
-            ended = passing.live(telling(logger))
+            ended = passing.live(telling(logger, server))
         except KeyboardInterrupt:
             passing.stop()
             raise

@@ -18,10 +18,14 @@ from .told import console, tell, trained
 if TYPE_CHECKING:
     from ..serve import Coordinator
 
-Set = Annotated[list[str], typer.Option("--set", help="Change a setting: key=value, such as rounds=5; repeatable.")]
+Set = Annotated[
+    list[str],
+    typer.Option("--set", help="Change a setting: key=value, such as rounds=5; repeatable, the same at all sites."),
+]
 Log = Annotated[Path | None, typer.Option("--log", help="Add JSON lines to this file, instead of saying it here.")]
 Closed = Callable[[State], None]
 PORTS = 65_535
+EXAMPLE = "Example: fedloom serve app.toml --home coordinator --listen 0.0.0.0:8443 --sites 3 --metrics 127.0.0.1:9090"
 
 
 def command(
@@ -88,10 +92,18 @@ def _served(coordinator: "Coordinator", json_: bool, closed: Closed, logger: Log
     except (QuorumLost, ConfigError, DataError) as error:  # whatever else it was, it may be better another time
         coordinator.give_up(str(error))
         raise
+    except KeyboardInterrupt:
+        coordinator.hall.pause("it was stopped before the run had begun")
+        raise
     code = 0
+
+    def told(state: State) -> None:
+        coordinator.closed(state)
+        closed(state)
+
     with closing(recording):
         try:
-            trained(recording, json_, closed, bar=console.is_terminal)
+            trained(recording, json_, told, bar=console.is_terminal)
         except KeyboardInterrupt:
             code = STOPPED
         except FedloomError as error:

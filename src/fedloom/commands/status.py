@@ -73,10 +73,11 @@ def view(seen: "Standing", now: datetime) -> Group:
     """Return how a run stands, for people."""
     parts: list[Any] = [_head(seen), *(Text(line, style="yellow") for line in warnings(seen, now))]
     if sites := seen.sites():
-        parts.append(_sites(seen, sites, now))
+        parts += [_sites(seen, sites, now), *(Text(line, style="dim") for line in counting(seen, now))]
     parts += [Text(awaiting(one, now)) for one in seen.awaited()]
     begun = seen.serving and seen.status != "waiting"  # before that, the reason why it waits names them
     parts += [Text(line, style="yellow") for site in sites if begun for line in refusing(site)]
+    parts += [Text(turned_away(one, now), style="yellow") for one in seen.refused()]
     parts += [Text(cut(site), style="red") for site in sites if seen.serving and site.get("cut")]
     parts += [Text(line, style="red") for site in sites for line in _faults(site, now)]
     return Group(*parts)
@@ -107,7 +108,18 @@ def _measured(seen: "Standing") -> str:
 
 
 def warnings(seen: "Standing", now: datetime) -> list[str]:
-    """Return why what is shown may not be so any more."""
+    """Return why what is shown may not be so any more, or not all of it."""
+    return [*_unread(seen, now), *_old(seen, now)]
+
+
+def _unread(seen: "Standing", now: datetime) -> list[str]:
+    if not seen.unread:
+        return []
+    wrote = f"its {seen.who} wrote {duration(seen.age_s(now))} ago" if seen.written else f"its {seen.who} wrote nothing"
+    return [f"{plain(seen.unread.rstrip('.'))}; so this is no more than what {wrote}"]
+
+
+def _old(seen: "Standing", now: datetime) -> list[str]:
     age = duration(seen.age_s(now))
     if seen.late(now):
         return [f"the {seen.who} has not written for {age}: it is there, and may hang, or its disk is full"]
@@ -158,12 +170,21 @@ def _is(seen: "Standing", site: dict[str, Any]) -> str:
 
 def awaiting(one: dict[str, Any], now: datetime) -> str:
     """Return in a sentence who is awaited, since when, why, and until when."""
-    why = f"away for {_ago(one['away_since'], now)}" if one["away_since"] else "connected, at work"
+    why = "connected, at work"
+    if one["away_since"]:
+        ago = _ago(one["away_since"], now)
+        why = f"away for {ago}" if one.get("came", True) else f"away since the coordinator began {ago} ago, or longer"
     left = (datetime.fromisoformat(one["lease_until"]) - now).total_seconds()
     until = f"given up in {duration(left)}" if left > 0 else "given up now"
     times = f", attempt {one['attempt']}" if one["attempt"] > 1 else ""
     asked = f"asked {_ago(one['asked'], now)} ago{times}"
     return plain(f"awaiting {one['party']}: {one['task']} {one['number']}, {asked}; {why}; {until}")
+
+
+def counting(seen: "Standing", now: datetime) -> list[str]:
+    """Return since when bytes are counted, while somebody counts them."""
+    began = seen.seen.get("began") if seen.serving else None
+    return [f"received and sent since the {seen.who} began, {_ago(began, now)} ago"] if began else []
 
 
 def refusing(site: dict[str, Any]) -> list[str]:
@@ -173,6 +194,11 @@ def refusing(site: dict[str, Any]) -> list[str]:
     ['north takes no part yet: nobody has approved this app']
     """
     return [plain(f"{member} takes no part yet: {why}") for member, why in (site.get("refuses") or {}).items()]
+
+
+def turned_away(one: dict[str, Any], now: datetime) -> str:
+    """Return in a sentence who has called in vain, and why."""
+    return plain(f"{one['name']} was refused {_ago(one['at'], now)} ago: {one['why']}")
 
 
 def cut(site: dict[str, Any]) -> str:

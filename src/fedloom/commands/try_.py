@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..trial import Trial
 
 LOOK_S, FAREWELL_S = 0.5, 15.0
+EXAMPLE = "Example: fedloom try app.toml --sites 3 --set rounds=5"
 
 
 def command(

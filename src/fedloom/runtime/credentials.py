@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..core.errors import AccessDenied
 from .channel import asking, trusting
 from .identity import Peer, peer_of, utc_now
-from .keys import IDENTITY, PKI, ROOT, TLS, identity_key, private, read_private
+from .keys import IDENTITY, PKI, ROOT, TLS, identity_key, private, read_private, tls_key
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Credentials:
     @cached_property
     def _identity(self) -> Ed25519PrivateKey:
         return identity_key(self.home / PKI / IDENTITY)
+
+    def check(self) -> None:
+        """Read both keys, so that one which is missing, or which others may read, is refused before anybody calls."""
+        tls_key(self.home / PKI / TLS)
+        identity_key(self.home / PKI / IDENTITY)
 
     def sign(self, message: bytes) -> bytes:
         """Return the identity's signature of a message, 64 bytes (Ed25519); `identity.verify` checks it."""

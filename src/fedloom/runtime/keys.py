@@ -45,10 +45,7 @@ def private(path: Path) -> Path:
     try:
         mode = path.stat().st_mode & 0o777
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}; `fedloom provision` makes a coordinator's, `fedloom join` "
-            "a site's."
-        ) from error
+        raise _unread(path, error) from error
     if os.name == "posix" and mode & 0o077:  # elsewhere the mode says nothing
         raise ConfigError(f"{path} may be read by others (mode {mode:o}); if nobody has: chmod 600 {path}")
     return path
@@ -56,7 +53,17 @@ def private(path: Path) -> Path:
 
 def read_private(path: Path) -> bytes:
     """Return the content of a private file; refuses as `private` does."""
-    return private(path).read_bytes()
+    try:
+        return private(path).read_bytes()
+    except OSError as error:
+        raise _unread(path, error) from error
+
+
+def _unread(path: Path, error: OSError) -> ConfigError:
+    then = "`fedloom provision` makes a coordinator's, `fedloom join` a site's."
+    if isinstance(error, PermissionError):
+        then = "run fedloom as the user that it belongs to."
+    return ConfigError(f"{path} cannot be read: {error.strerror}; {then}")
 
 
 def _loaded(path: Path) -> object:

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from ..core.errors import RunError, StorageError
 
-# Classes of SQLSTATE (PostgreSQL manual, appendix A): no connection, read only (a standby), not let in, a clash with
-# others, full, in use, shut down, the server's own disk.
-_PASSING = ("08", "25", "28", "40", "53", "55", "57", "58")
+# Classes of SQLSTATE (PostgreSQL manual, appendix A): no connection, read only (a standby), not let in, no such
+# database, a clash with others, full, in use, shut down, the server's own disk.
+_PASSING = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 
 
 def unusable(engine: Engine, error: DBAPIError | OSError) -> RunError:

@@ -43,6 +43,7 @@ from .gone import called, unusable
 from .reused import Files
 from .sqlite import other_format
 
+DRIVER = "pg8000"
 VERSION = 2  # of the tables here and of those in `dispatches`
 LARGE, STATE, _BESIDE = 1 << 16, "state-", b"beside:"
 _NONE: tuple[int, Mapping[str, Any]] = (-1, {})  # no arrays have been written ahead
@@ -309,7 +310,12 @@ def opened_engine(url: str, synchronous: str = "NORMAL", run: str | None = None)
             f"what is given is no database's URL: {why}; one is such as postgresql+pg8000://USER@HOST/NAME."
         ) from None
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"this database needs the package {error.name}: pip install 'fedloom[postgres]'") from error
+        if error.name == DRIVER:
+            raise MissingExtra(f"this database needs the package {DRIVER}: pip install 'fedloom[postgres]'") from error
+        raise ConfigError(
+            f"this URL needs the package {error.name}, which fedloom does not use; write postgresql+{DRIVER}://…, with "
+            "the rest as it is."
+        ) from error
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

@@ -80,31 +80,41 @@ def _begun(database: str, run: str) -> list[RunRow]:
 
 def opened(out: Path, run: str) -> tuple[Path, Journal]:
     """Return folder and journal of a run; "last" is the newest. Raises `UnknownRun`, naming those that there are."""
-    known = [row.run for row in listed(out)]
-    if run == "last" and known:
-        run = known[-1]
+    unreached: dict[str, StorageError] = {}
+    known = [row.run for row in listed(out, unreached)]
+    if run == "last" and (known or unreached):
+        run = max([*known[-1:], *unreached])
     if run not in known:
         if has_journal(out / run):
-            journal(out / run).row()  # raises: it cannot be read, or was never begun
+            journal(out / run).row()  # raises: it cannot be read or reached, or was never begun
         there = f"the newest are {', '.join(known[-3:])}" if known else "there are none"
         raise UnknownRun(f"there is no run {run!r} in {out}; {there}. `fedloom runs --out DIR` lists them.")
     return out / run, journal(out / run)
 
 
-def listed(out: Path) -> list[RunRow]:
-    """Return all runs in `out`, newest last; folders whose journal cannot be read are left out.
+def listed(out: Path, unreached: dict[str, StorageError] | None = None) -> list[RunRow]:
+    """Return all runs in `out`, newest last; folders whose journal is damaged are left out.
 
-    One that says "running" while nobody runs it was "interrupted".
+    Raises `StorageError` where one cannot be reached now, such as in a database that is down; or `unreached` takes it.
     """
     rows = []
     for folder in sorted(path for path in out.glob("*") if has_journal(path)):
         try:
-            with closing(journal(folder)) as book:
-                row = book.row()
+            rows.append(run_in(folder))
+        except StorageError as error:
+            if unreached is None:
+                raise
+            unreached[folder.name] = error
         except RunError:
             continue
-        rows.append(replace(row, status="interrupted") if row.status == "running" and free(folder) else row)
     return sorted(rows, key=lambda row: (row.started, row.run))
+
+
+def run_in(folder: Path) -> RunRow:
+    """Return the run in a folder; one that says "running" while nobody runs it was "interrupted"."""
+    with closing(journal(folder)) as book:
+        row = book.row()
+    return replace(row, status="interrupted") if row.status == "running" and free(folder) else row
 
 
 def served_again(row: RunRow, home: Path) -> str:

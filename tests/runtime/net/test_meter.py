@@ -64,6 +64,30 @@ def test_tasks_are_counted_while_they_are_awaited_and_faults_by_class_for_ever(h
     assert seen["fedloom_tasks_awaited", ()] == 2
 
 
+def test_a_deadline_that_a_site_missed_is_counted_when_its_round_is_closed_and_an_answer_once(hall, caplog):
+    meter, said = Meter(hall), Fault("north", "train", "OSError", "no")
+    ask = hall.send([Task(1, "north", Evaluate([]))])
+    (given,) = hall.seats["north"].given.values()
+    with hall.changed:
+        hall._answer(hall.seats["north"], [given], Reply((1,), ("north",), said))
+    received = hall.receive(ask, 0.0).body
+    late = [Fault(name, "wait", "Deadline", "no reply in 2 s") for name in ("north", 'so"uth\n', "gone")]
+    hall.close(1, [received, *late])
+    hall.close(2, late[:1])
+    told = {labels: value for (name, labels), value in read(meter).items() if name == "fedloom_faults_total"}
+    assert told == {
+        (("error", "OSError"), ("site", "north")): 1,
+        (("error", "Deadline"), ("site", "north")): 2,
+        (("error", "Deadline"), ("site", 'so"uth\n')): 1,
+    }
+    assert [(r.site, r.error) for r in caplog.records if r.msg == "fault"] == [
+        ("north", "OSError"),
+        ("north", "Deadline"),
+        ('so"uth\n', "Deadline"),
+        ("north", "Deadline"),
+    ]
+
+
 def test_closed_rounds_are_told_with_their_seconds_and_the_last_figures(hall):
     meter = Meter(hall)
     meter.closed(1, 2.0, {"loss": 0.5})

@@ -8,8 +8,10 @@ import pytest
 
 from fedloom.core.errors import ConfigError, StorageError, WireError
 from fedloom.core.task import Member
+from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.reception import MOST_UNSAID, PROTOCOL, Reception
+from fedloom.runtime.net.snapshot import snapshot
 from fedloom.runtime.net.talk import Chunk
 from posts import Office, Post, train, trained
 
@@ -23,6 +25,10 @@ class Calling(Post):
     def __init__(self, **changes):
         super().__init__()
         self.says = [HELLO | changes]
+
+    def then(self, said):
+        self.says.append(said)
+        return self
 
     def receive(self, timeout_s):
         return self.says.pop(0)
@@ -54,6 +60,18 @@ def test_what_cannot_be_looked_up_here_sends_nobody_away_for_good(changes, hello
     with pytest.raises(error):
         reception(**changes).session(channel, NORTH, lambda: None)
     assert [message["kind"] for message in channel.said] == said
+
+
+def test_who_was_refused_is_known_until_it_comes():
+    there = reception()
+    with pytest.raises(WireError):
+        there.session(Calling(app="another"), NORTH, lambda: None)
+    (seen,) = snapshot(there.hall, utc_now())["refused"]
+    assert seen["name"] == "north"
+    assert seen["why"].startswith("the app of ")
+    with pytest.raises(WireError, match="after a welcome"):
+        there.session(Calling().then({"kind": "beat"}), NORTH, lambda: None)
+    assert there.hall.refused == {}
 
 
 def test_nobody_waits_for_a_line_whose_writer_has_ended():
@@ -109,3 +127,11 @@ def test_a_disk_that_keeps_nothing_more_stops_who_waits_and_what_is_here_comes_f
         office.kept.receive(ask, None)
     assert str(caught.value) == said
     office.close()
+
+
+def test_connections_are_ended_in_the_lock_in_which_their_readers_end_them():
+    there, locked = reception(), []
+    seat = there.hall.take_seat("north", (Member("north", 5),), lambda: None)
+    seat.end = lambda now: locked.append(there.hall.changed._is_owned())
+    there.end()
+    assert locked == [True]

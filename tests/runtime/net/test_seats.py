@@ -107,3 +107,12 @@ def test_a_party_that_invents_classes_of_faults_is_counted_and_fills_nothing(tmp
         OTHER: 3000 - CLASSES,
     }
     assert [at for at, _ in seat.faults][-1] == 2999.0
+
+
+def test_a_connection_that_two_threads_end_is_counted_once(tmp_path):
+    seat, post = Seat("a", (Member("a", 1),), Spool(tmp_path, 100)), Post()
+    seat.begin(post, 1.0)
+    post.line.received, post.line.sent = 30, 40
+    post.line.close = lambda: seat.end(3.0, post)  # as the reader does, which wakes
+    seat.end(2.0)
+    assert (seat.traffic, seat.away) == ((30, 40), 2.0)

@@ -8,13 +8,17 @@ from queue import Queue
 import numpy as np
 import pytest
 
-from fedloom.core.task import Evaluate, Fault, Member, Reply, Task, Train
+from fedloom.core.layout import Layout, Leaf
+from fedloom.core.metrics import Metrics
+from fedloom.core.task import Evaluate, Evaluated, Fault, Member, Reply, Task, Train, Trained
+from fedloom.core.update import Update
 from fedloom.runtime.net import snapshot as module
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.leases import Leases
 from fedloom.runtime.net.snapshot import Watch, snapshot
 from fedloom.runtime.net.spool import Spool
 
+LAYOUT = Layout((Leaf("w", (2,)),)).weighted(4)
 WALL = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -78,6 +82,7 @@ def test_somebody_connected_is_awaited_until_the_task_lapses(hall):
         "attempt": 1,
         "asked": at(-5),
         "away_since": None,
+        "came": True,
         "lease_until": at(595),
     }
 
@@ -112,7 +117,7 @@ def test_a_site_is_told_with_its_traffic_its_faults_and_its_seconds(hall):
         hall._answer(seat, [given], Reply((7,), ("north",), fault, 1.25))
     north, south = snapshot(hall, WALL)["sites"]
     assert (north["connected"], north["bytes_in"], north["bytes_out"]) == (True, 120, 340)
-    assert (north["answered"], north["seconds"], north["failed"]) == (1, [1.25], {"OSError": 1})
+    assert (north["answered"], north["seconds"], north["failed"]) == (1, [], {"OSError": 1})
     assert north["faults"] == [
         {
             "at": at(0),
@@ -124,6 +129,37 @@ def test_a_site_is_told_with_its_traffic_its_faults_and_its_seconds(hall):
         }
     ]
     assert (south["connected"], south["away_since"], south["faults"]) == (False, at(0), [])
+
+
+def test_the_seconds_that_are_shown_are_those_of_trainings(hall):
+    seat = connected(hall, "north")
+    bodies = {1: Trained(Update(np.zeros(3, np.float32), LAYOUT, 1), Metrics({})), 2: Evaluated(Metrics({}))}
+    for number, body, seconds in ((1, None, 1.25), (2, Evaluate(np.zeros(1, np.float32)), 0.001)):
+        asked(hall, "north", number, body)
+        (given,) = seat.given.values()
+        with hall.changed:
+            hall._answer(seat, [given], Reply((number,), ("north",), bodies[number], seconds))
+    north, _ = snapshot(hall, WALL)["sites"]
+    assert (north["answered"], north["seconds"]) == (2, [1.25])
+
+
+def test_the_open_round_is_the_one_after_the_last_closed_whenever_who_trains_was_asked(hall):
+    """In a buffered run everybody may have been asked in an earlier one."""
+    asked(hall, "north", body=Train(21, np.zeros(1, np.float32), "d", 1))
+    hall.close(24, [])
+    seen = snapshot(hall, WALL)
+    assert (seen["doing"], seen["round"], seen["closed"]) == ("training, round 25", 25, 24)
+
+
+def test_who_has_not_come_since_this_start_is_away_for_as_long_as_that(tmp_path):
+    clock = Clock()
+    hall = Hall("run-1", leases=Leases(away_s=60, task_s=600), now=clock)
+    hall.take_seat("north", (Member("north", 10),), lambda: Spool(tmp_path, 1000), late_s=90.0)
+    asked(hall, "north")
+    clock.now += 30
+    seen = snapshot(hall, WALL)
+    assert [(one["away_since"], one["came"]) for one in seen["awaited"]] == [(at(-30), False)]
+    assert (seen["began"], seen["sites"][0]["away_since"]) == (at(-30), at(-30))
 
 
 @pytest.mark.parametrize(

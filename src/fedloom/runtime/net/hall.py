@@ -40,6 +40,7 @@ from .talk import Chunk, Message, field_of
 
 log = getLogger(__name__)
 GREETING = -1  # the ask of those who come
+MOST_NOTED = 10_000  # faults; most belong to no round that closes
 
 
 @dataclass(eq=False)
@@ -57,6 +58,8 @@ class Hall:
         renewed: has anybody come, or said that it may answer what it refused, since this was last looked at?
         watched: acts on what a party says of the record.
         now: the clock, in seconds.
+        closed: number of the last closed round.
+        refused: who called last in vain, by name: when, and why.
     """
 
     run: str
@@ -73,6 +76,9 @@ class Hall:
     roster: list[Member] = field(default_factory=list)
     changed: Condition = field(default_factory=Condition)
     broken: StorageError | None = None  # this machine's disk, which ends what waits here
+    closed: int = 0
+    refused: dict[str, tuple[float, str]] = field(default_factory=dict)
+    began: float = field(init=False)
     born: str = field(default_factory=lambda: token_hex(4))  # what was asked by an earlier process is not asked by this
     _of: dict[str, str] = field(default_factory=dict)  # member -> seat
     _ready: dict[int, deque[Reply]] = field(default_factory=dict)
@@ -81,8 +87,10 @@ class Hall:
     _ids: Iterator[int] = field(default_factory=count)
     _outbox: Outbox = field(default_factory=Outbox)
     _arrivals: Arrivals = field(init=False)
+    _noted: dict[int, Fault] = field(default_factory=dict)  # by identity: answers that a round may close with
 
     def __post_init__(self) -> None:
+        self.began = self.now()
         self._arrivals = Arrivals(self.run, self.layouts, self.changed, self._answer)
 
     # -- what a schedule calls: the protocol Federation
@@ -196,6 +204,15 @@ class Hall:
         with self.changed:
             self.broken = self.broken or error
             self.changed.notify_all()
+
+    def close(self, round: int, faults: Sequence[Fault]) -> None:
+        """Learn that a round is closed, and count those of its faults that nobody has answered: missed deadlines."""
+        with self.changed:
+            self.closed = round
+            for fault in faults:
+                member = fault.site if fault.site in self._of else fault.site.split(", ")[0]
+                if self._noted.pop(id(fault), None) is None and member in self._of:
+                    self._fault(self.seat_of(member), fault, fault.site)
 
     def pause(self, reason: str) -> None:
         """Tell everybody why the coordinator leaves, and that it has not ended: they are to call again."""
@@ -345,16 +362,23 @@ class Hall:
         for given in givens:
             self._awaited.remove(seat, given)
         seat.answered += 1
-        seat.seconds.append(reply.seconds)
+        if isinstance(reply.body, Trained):
+            seat.seconds.append(reply.seconds)
         if isinstance(reply.body, Fault):
-            seat.note(reply.body, self.now())
-            of = {"site": seat.name, "party": ", ".join(reply.parties)}  # behind a relay there are several
-            log.warning("fault", extra=of | {"error": reply.body.error, "said": reply.body.message})
+            self._fault(seat, reply.body, ", ".join(reply.parties))
+            self._noted[id(reply.body)] = reply.body
+            if len(self._noted) > MOST_NOTED:
+                self._noted.pop(next(iter(self._noted)))
         if isinstance(givens[0].task.body, Measure | Prepare):
             self._heard_before_training(seat, reply)
         if givens[0].ask in self._ready:
             self._ready[givens[0].ask].append(reply)
         self.changed.notify_all()
+
+    def _fault(self, seat: Seat, fault: Fault, party: str) -> None:
+        seat.note(fault, self.now())
+        of = {"site": seat.name, "party": party}  # behind a relay there are several
+        log.warning("fault", extra=of | {"error": fault.error, "said": fault.message})
 
     def _heard_before_training(self, seat: Seat, reply: Reply) -> None:
         name = reply.parties[0]

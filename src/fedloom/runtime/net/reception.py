@@ -62,12 +62,15 @@ class Reception:
         try:
             seat = self._seated(channel, peer)
         except (WireError, AccessDenied) as error:
+            with self.hall.changed:
+                self.hall.refused[peer.name] = self.hall.now(), str(error)
             with suppress(LineLost):
                 channel.send("refused", code=error.code, reason=str(error))
             raise
         known()
         hall, beat_s = self.hall, self.hall.leases.beat_s
         with hall.changed:
+            hall.refused.pop(peer.name, None)
             jobs = seat.begin(channel, hall.now())
             seat.say("welcome", run=hall.run, beat_s=beat_s)  # before any task that somebody may ask it now
         writer = Thread(target=writing, args=(channel, jobs, beat_s), name=f"to {seat.name}", daemon=True)
@@ -115,8 +118,9 @@ class Reception:
             seat.jobs.put(None)
         for writer in list(self._writers):
             writer.join(HELLO_S)
-        for seat in self.hall.everybody:
-            seat.end(self.hall.now())
+        with self.hall.changed:
+            for seat in self.hall.everybody:
+                seat.end(self.hall.now())
 
     # -- what is behind
 

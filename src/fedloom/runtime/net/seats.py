@@ -104,7 +104,7 @@ class Seat:
     refused: dict[str, Fault] = field(default_factory=dict)
     faults: "deque[tuple[float, Fault]]" = field(default_factory=lambda: deque(maxlen=5))  # the last ones, and when
     failed: "Counter[str]" = field(default_factory=Counter)  # all its faults, by class; the first `CLASSES` by name
-    seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last answers took
+    seconds: "deque[float]" = field(default_factory=lambda: deque(maxlen=5))  # that its last trainings took
     bytes_in: int = 0
     bytes_out: int = 0
     answered: int = 0
@@ -170,13 +170,11 @@ class Seat:
         """Let go of the connection (of that one, if it is still the present one)."""
         if self.channel is None or (channel is not None and channel is not self.channel):
             return
-        self.bytes_in, self.bytes_out = (
-            self.bytes_in + self.channel.line.received,
-            self.bytes_out + self.channel.line.sent,
-        )
-        self.channel.line.close()
+        ended, self.channel, self.away = self.channel, None, now  # first: to close it wakes who else ends it
+        self.bytes_in += ended.line.received
+        self.bytes_out += ended.line.sent
+        ended.line.close()
         self.jobs.put(None)
-        self.channel, self.away = None, now
 
     @property
     def traffic(self) -> tuple[int, int]:

@@ -39,20 +39,25 @@ def snapshot(hall: Hall, wall: datetime) -> dict[str, Any]:
     'waiting for sites'
     """
     with hall.changed:
-        clock = _Clock(wall, hall.now())
+        clock = _Clock(wall, hall.now(), hall.began)
         sites = [_site(seat, clock) for seat in hall.seats.values()]
         given = [(seat, each) for seat in hall.seats.values() for each in seat.given.values()]
         awaited = [_awaited(seat, each, hall.leases, clock) for seat, each in given]
-        begun = bool(hall.roster)
-    rounds = [each.task.body.round for _, each in given if isinstance(each.task.body, Train)]
+        refused = [{"name": name, "at": clock.at(at), "why": why} for name, (at, why) in hall.refused.items()]
+        begun, closed, began = bool(hall.roster), hall.closed, clock.at(hall.began)
+    trained = [each.task.body.round for _, each in given if isinstance(each.task.body, Train)]
+    round = max(*trained, closed + 1) if trained else None  # a buffered round may have been asked in earlier ones
     return {
         "version": VERSION,
         "run": hall.run,
         "written": _text(wall),
-        "doing": _doing([kind_of(each) for _, each in given], rounds, begun),
+        "began": began,
+        "doing": _doing([kind_of(each) for _, each in given], round, begun),
         "waits": hall.waits,
-        "round": max(rounds, default=None),
+        "round": round,
+        "closed": closed,
         "awaited": sorted(awaited, key=lambda one: (one["party"], one["number"])),
+        "refused": refused,
         "sites": sorted(sites, key=lambda site: str(site["name"])),
     }
 
@@ -62,9 +67,9 @@ def kind_of(given: Given) -> str:
     return type(given.task.body).__name__.lower()
 
 
-def _doing(kinds: list[str], rounds: list[int], begun: bool) -> str:
-    if rounds:
-        return f"training, round {max(rounds)}"
+def _doing(kinds: list[str], round: int | None, begun: bool) -> str:
+    if round is not None:
+        return f"training, round {round}"
     for kind, said in (("evaluate", "evaluating"), ("measure", "computing statistics"), ("prepare", "preparing")):
         if kind in kinds:
             return said
@@ -77,9 +82,16 @@ class _Clock:
 
     wall: datetime
     now: float
+    began: float
 
     def at(self, seconds: float) -> str:
         return _text(self.wall + timedelta(seconds=seconds - self.now))
+
+    def away(self, seat: Seat) -> str | None:
+        """Return since when a party is away; who has not come since this start counts as away only later."""
+        if seat.away is None:
+            return None
+        return self.at(seat.away if seat.seen else self.began)
 
 
 def _text(when: datetime) -> str:
@@ -96,7 +108,7 @@ def _site(seat: Seat, clock: _Clock) -> dict[str, Any]:
         "left": seat.left,
         "refuses": {member: fault.message for member, fault in seat.refused.items()},
         "cut": seat.cut or None,
-        "away_since": None if seat.away is None else clock.at(seat.away),
+        "away_since": clock.away(seat),
         "seen": clock.at(seat.seen) if seat.seen else None,
         "bytes_in": received,
         "bytes_out": sent,
@@ -115,7 +127,8 @@ def _awaited(seat: Seat, given: Given, leases: Leases, clock: _Clock) -> dict[st
         "number": given.task.number,
         "attempt": given.attempt,
         "asked": clock.at(given.since),
-        "away_since": None if seat.away is None else clock.at(seat.away),
+        "away_since": clock.away(seat),
+        "came": seat.seen > 0,
         "lease_until": clock.at(leases.lapse(given, seat.away)[0]),
     }
 
@@ -187,4 +200,5 @@ def _gist(shown: Mapping[str, Any]) -> list[Any]:
         for site in shown["sites"]
     ]
     awaited = [[one[name] for name in ("party", "task", "number", "attempt")] for one in shown["awaited"]]
-    return [shown["doing"], shown["waits"], sites, awaited]
+    refused = [[one["name"], one["why"]] for one in shown["refused"]]
+    return [shown["doing"], shown["waits"], sites, awaited, refused]

@@ -155,7 +155,7 @@ class Spool:
                 return False
             if offset > here or offset + len(data) > body.size:
                 raise WireError(f"expected {body.digest[:12]} from byte {here:,} on, got {offset:,}.")
-            with writing(self._part(body.digest), "; nothing is lost, and it is sent again"):
+            with writing(self._part(body.digest), "; it is sent again"):
                 if not here and len(data) == body.size:
                     return self._at_once(body, state, data)
                 self._write(body, state, data[here - offset :])
