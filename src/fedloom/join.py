@@ -312,5 +312,5 @@ def _due(home: Path, credentials: Credentials) -> Mapping[str, Any] | None:
     return prepare_renewal(home) if credentials.due_for_renewal(datetime.now(UTC)) else None
 
 
-def _renewed(home: Path, answer: Mapping[str, Any]) -> None:
-    finish_renewal(home, answer)
+def _renewed(home: Path, answer: Mapping[str, Any]) -> bool:
+    return finish_renewal(home, answer) is not None

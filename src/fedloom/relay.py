@@ -186,7 +186,7 @@ class Passing:
             self.credentials.sign,
             told,
             renewal=lambda: prepare_renewal(home) if self.credentials.due_for_renewal(datetime.now(UTC)) else None,
-            renewed=partial(finish_renewal, home),
+            renewed=lambda answer: finish_renewal(home, answer) is not None,
             over=lambda ended: self._note(ended=ended.status, reason=ended.reason),
         )
         return site, relay

@@ -13,7 +13,7 @@ from fedloom.core.task import Fault, Member
 from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.codec import reply_of
 from fedloom.runtime.net.line import CHUNK_BYTES
-from fedloom.runtime.net.site import Site
+from fedloom.runtime.net.site import RENEW_S, Site
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.runtime.net.talk import Chunk
 from fedloom.runtime.net.telling import UNREAD, why
@@ -357,6 +357,28 @@ def test_what_has_arrived_is_forgotten_behind_what_is_done_next(tmp_path):
     called.site.todo.put(None)
     called.site._work(called.site.todo, called.site._forget)
     assert not called.works.outgoing.has(body)
+
+
+def test_a_certificate_that_nobody_asked_for_is_passed_over(tmp_path):
+    called, told, answers = Called(tmp_path), [], []
+    called.site.told = lambda event, **values: told.append(event)
+    called.site.renewal, called.site.renewed = (
+        lambda: {"csr": "x"},
+        lambda answer: answers.append(answer) or answer["good"],
+    )
+    certificate = {"kind": "certificate", "answer": {"good": True}}
+    called.hear(certificate)
+    assert (told, answers) == (["passed over"], [])
+    called.site._renew()
+    called.site._renewing -= RENEW_S  # the answer is late, so it asks again, and both are answered
+    called.site._renew()
+    assert [said["kind"] for said in called.hear({"kind": "certificate", "answer": {"good": False}})] == ["renew"] * 2
+    for _ in range(2):
+        called.hear(certificate)
+    assert told == ["passed over"] * 3
+    assert [answer["good"] for answer in answers] == [False, True]
+    called.site._renew()
+    assert [said["kind"] for said in called.hear({"kind": "beat"})] == ["renew"]
 
 
 def test_whoever_is_replaced_by_another_process_ends(tmp_path):

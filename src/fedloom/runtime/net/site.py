@@ -33,7 +33,7 @@ from .telling import Told, tellable, why
 log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
-RENEW_S = 60.0  # so late it asks again for a certificate that did not come
+RENEW_S = 60.0  # so late it asks again for a certificate that did not come, with the same key
 CONNECT_S = 15.0
 
 Jobs = Queue[Callable[[], None] | None]
@@ -61,7 +61,8 @@ class Site:
         check: the connection -> who is on its other side; raises for anybody but a coordinator or a relay.
         sign: with its own identity key.
         told: is told what happens: an event, and its values.
-        renewal: returns a request for a new certificate when it is due; renewed: is given the answer.
+        renewal: returns a request for a new certificate when it is due; renewed: is given the answer, and returns
+            whether it is the one to the request that is open.
         away_s: gives up when the coordinator was not reached for so long.
         over: is told how the run ended, before the coordinator hears that it is known.
         leaving: leave the run for good: what is open is answered, and between two rounds the coordinator lets it go.
@@ -77,7 +78,7 @@ class Site:
     sign: Callable[[bytes], bytes]
     told: Told = lambda event, /, **values: None
     renewal: Callable[[], Mapping[str, Any] | None] = lambda: None
-    renewed: Callable[[Mapping[str, Any]], object] = lambda answer: None
+    renewed: Callable[[Mapping[str, Any]], bool] = lambda answer: False
     over: Callable[[Ended], object] = lambda ended: None
     away_s: float = 86_400.0
     leaving: bool = False
@@ -218,8 +219,7 @@ class Site:
             case "record":
                 self.shown.put(lambda: self._watch(said))
             case "certificate":
-                self.renewed(field_of(said, "answer", dict))
-                self._renewing = -inf
+                self._renewed(field_of(said, "answer", dict))
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self._cancel(self._inbox.keys)
@@ -312,6 +312,13 @@ class Site:
         self.ended = ended
         self._say("bye", leaving=True)
         self._jobs.put(None)
+
+    def _renewed(self, answer: Mapping[str, Any]) -> None:
+        """Take the next certificate; who asks twice, since the first answer is late, is answered twice."""
+        if self._renewing == -inf or not self.renewed(answer):
+            self.told("passed over", said="a certificate that answers no open request")
+            return
+        self._renewing = -inf
 
     def _send(self, stream: Stream) -> None:
         self._jobs.put(stream)  # of the present connection
