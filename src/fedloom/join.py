@@ -58,6 +58,7 @@ from .runtime.witness import PIN, Witness
 from .store.folders import made
 from .store.notes import FILE as NOTES
 from .store.notes import Notes
+from .store.runs import is_id
 from .store.usage import Usage
 
 log = getLogger(__name__)
@@ -303,7 +304,7 @@ def _known(loaded: Loaded, home: Path, run: str) -> Identity:
 
 def _plain(run: str) -> str:
     """Return a run's id as a folder's name; raises `WireError` for one that is none."""
-    if not run or len(run) > 100 or not all(letter.isalnum() or letter in "-_" for letter in run):
+    if not is_id(run):
         raise WireError(f"{run[:80]!r} is not the id of a run.")
     return run
 

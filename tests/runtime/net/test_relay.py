@@ -364,6 +364,27 @@ def test_a_task_for_somebody_else_is_refused(between):
         between.relay.answer("prepare/1", {**good, "together": None}, lambda *offer: None)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": None},
+        {"body": {"task": "prepare", "statistics": {"$array": "0"}}},
+        {"arrays": None},
+        {"arrays": {"0": 3}},
+        {"number": 2**63},
+        {"number": 0},
+        {"merge": None},
+        {"room": None},
+    ],
+)
+def test_a_task_that_cannot_be_read_is_refused(between, changes):
+    message = {"number": 1, "party": "oslo", "merge": True, "room": 3, "arrays": {}, "together": ["a", 1]}
+    message |= {"body": {"task": "prepare", "statistics": {}}} | changes
+    with pytest.raises(WireError):
+        between.relay.answer("prepare/1", message, lambda *offer: None)
+    assert between.asked() == []
+
+
 @given(st.sets(st.text("abcxyz", min_size=1, max_size=6), min_size=1, max_size=30))
 def test_numbers_are_in_the_order_of_names_and_all_different(names):
     above = numbered("r", names)

@@ -1,5 +1,6 @@
 """A site's side of a connection, without one: what it asks for and passes over, and what it says when it cannot."""
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from fedloom.core.task import Fault, Member
 from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.codec import reply_of
 from fedloom.runtime.net.line import CHUNK_BYTES
-from fedloom.runtime.net.site import RENEW_S, Site
+from fedloom.runtime.net.site import RENEW_S, Site, _welcomed
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.runtime.net.talk import Chunk
 from fedloom.runtime.net.telling import UNREAD, why
@@ -357,6 +358,41 @@ def test_what_has_arrived_is_forgotten_behind_what_is_done_next(tmp_path):
     called.site.todo.put(None)
     called.site._work(called.site.todo, called.site._forget)
     assert not called.works.outgoing.has(body)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"kind": "have", "digest": "ab" * 32, "offset": -1},
+        {"kind": "have", "digest": "ab" * 32, "offset": 2**70},
+        {"kind": "cancel", "keys": [[]]},
+        {"kind": "receipt", "keys": [1]},
+        {"kind": "task", "key": "k" * 201, "attempt": 1, "arrays": {}},
+        {"kind": "task", "key": "", "attempt": 1, "arrays": {}},
+        {"kind": "task", "key": "train/1", "attempt": 1},
+        {"kind": "settle", "counted": [2**63], "void": []},
+    ],
+)
+def test_words_that_cannot_be_meant_are_refused(tmp_path, said):
+    with pytest.raises(WireError):
+        Called(tmp_path).hear({"run": "run", **said})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"beat_s": 1e300}, "cannot mean 1e+300 s between signs of life"),
+        ({"beat_s": 0.0}, "cannot mean 0 s between"),
+        ({"beat_s": -1.0}, "cannot mean -1 s between"),
+        ({"beat_s": 10}, "beat_s must be of type float"),
+        ({"run": "\U00020000" * 100}, "is not the id of a run"),
+        ({"run": "../run"}, "is not the id of a run"),
+        ({"run": ""}, "is not the id of a run"),
+    ],
+)
+def test_a_welcome_that_cannot_be_meant_ends_the_site(changes, said):
+    with pytest.raises(WireError, match=re.escape(said)):
+        _welcomed({"kind": "welcome", "run": "run-1", "beat_s": 10.0, **changes})
 
 
 def test_a_certificate_that_nobody_asked_for_is_passed_over(tmp_path):

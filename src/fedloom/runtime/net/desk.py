@@ -10,11 +10,11 @@ from typing import Protocol
 from ...core.errors import WireError
 from ...core.hidden import Advertise
 from ...core.task import Fault, Measure, Party, Prepare, Reply, Task, TaskBody, Train
-from ...core.tree import join
 from ...store.notes import Answered, Notes
 from ..trainer import Trainer
 from ..witness import Witness
-from .codec import reply_tree, task_of
+from .asked import asked, model_of
+from .codec import reply_tree
 from .spool import Body, Spool
 from .talk import Message, field_of
 
@@ -180,24 +180,8 @@ class Desk:
         self.waiting[task.number] = kept
 
     def _task(self, message: Message) -> Task:
-        bodies = bodies_of(message)
-        body = task_of(join(message["body"], {key: self.incoming.get(named) for key, named in bodies.items()}))
+        task = asked(message, self.incoming.get)
+        if task.party != self.trainer.name:
+            raise WireError(f"a task is for {task.party[:80]!r}, and this is {self.trainer.name!r}.")
         self.room(field_of(message, "room", int))
-        return Task(field_of(message, "number", int), field_of(message, "party", str), body)
-
-
-def model_of(message: Message) -> str:
-    """Return the digest of the vector that a training task, which has been read, begins with."""
-    return bodies_of(message)[message["body"]["start"]["$array"]].digest
-
-
-def bodies_of(message: Message) -> dict[str, Body]:
-    """Return the bodies that a task's arrays lie in, by key; raises `WireError` for anything else."""
-    found = {}
-    for key, named in field_of(message, "arrays", dict).items():
-        match named:
-            case [str(digest), int(size)] if size > 0:
-                found[key] = Body(digest, size)
-            case _:
-                raise WireError("a task names each of its arrays by digest and size.")
-    return found
+        return task

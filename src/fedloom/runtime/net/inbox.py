@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from .desk import bodies_of
+from .asked import bodies_of
 from .outbox import pushed
 from .spool import Body, Spool
 from .talk import Chunk, Message, field_of

@@ -16,15 +16,15 @@ from ...core.layout import Layout
 from ...core.metrics import Metrics
 from ...core.metrics import total as sum_of
 from ...core.task import Ask, Fault, Prepare, Reply, ReplyBody, Task, TaskBody, Train, Trained
-from ...core.tree import join
 from ...core.update import Update, fold, verify
 from ..witness import Witness
-from .codec import reply_tree, task_of
+from .asked import bodies_of, body_of
+from .codec import reply_tree
 from .desk import Offer
 from .hall import Hall
 from .kept import Kept
-from .spool import Body, Spool
-from .talk import Message, field_of
+from .spool import Spool
+from .talk import Message, field_of, number_of
 
 TICK_S = 1.0  # so often leases and deadlines are looked at
 UNSAID = "what it says names a site, so it stays at the relay; ask there."
@@ -305,15 +305,14 @@ class Relay:
         return told
 
     def _task(self, message: Message) -> Task:
-        named = (message["body"], message["arrays"])
+        named = (message.get("body"), bodies_of(message))
         if self._last is None or self._last[0] != named:
-            arrays = {key: self.incoming.get(Body(*body)) for key, body in named[1].items()}
-            self._last = (named, task_of(join(named[0], arrays)))
+            self._last = (named, body_of(message, self.incoming.get))
         party = field_of(message, "party", str)
         if party not in self._here:
             raise WireError(f"a task is for {party[:80]!r}, and nobody here is called so.")
         merge = field_of(message, "merge", bool)
-        return Task(field_of(message, "number", int), self._here[party], self._last[1], merge)
+        return Task(number_of(message), self._here[party], self._last[1], merge)
 
 
 def _together(message: Message) -> tuple[str, int]:

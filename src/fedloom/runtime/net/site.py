@@ -18,22 +18,25 @@ from typing import Any
 
 from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
+from ...store.runs import is_id
 from ..identity import Peer, verify
 from .calling import pauses
 from .codec import TASKS, reply_tree
 from .desk import Works
 from .inbox import Inbox
+from .leases import beating
 from .line import CHUNK, CONTROL, NONCE, Line, LineLost
 from .offers import Offers
 from .reception import PROTOCOL
 from .seats import Job, Stream, Words, writing
-from .talk import Channel, Chunk, Message, field_of, numbers_of
+from .talk import Channel, Chunk, Message, field_of, key_of, keys_of, numbers_of, offset_of
 from .telling import Told, tellable, why
 
 log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
 RENEW_S = 60.0  # so late it asks again for a certificate that did not come, with the same key
+MOST_REASON = 400  # characters of a reason that are said
 CONNECT_S = 15.0
 
 Jobs = Queue[Callable[[], None] | None]
@@ -157,7 +160,7 @@ class Site:
             raise WireError("the coordinator did not answer hello with a welcome.")
         if welcome["kind"] == "refused":
             raise WireError(f"the coordinator refuses: {field_of(welcome, 'reason', str)}")
-        run, beat_s = field_of(welcome, "run", str), field_of(welcome, "beat_s", float)
+        run, beat_s = _welcomed(welcome)
         if self.run not in ("", run):
             raise WireError(f"the coordinator has begun another run, {run[:80]!r}; join again to take part in it.")
         if not self.run:
@@ -201,19 +204,19 @@ class Site:
             raise WireError(f"the coordinator speaks of another run, {str(said['run'])[:80]!r}.")
         match said["kind"]:
             case "task":
-                self.told("task", key=field_of(said, "key", str), attempt=field_of(said, "attempt", int))
+                self.told("task", key=key_of(said), attempt=field_of(said, "attempt", int))
                 self._inbox.task(said)
             case "cancel":
-                keys = [str(key) for key in field_of(said, "keys", list)]
+                keys = keys_of(said)
                 self._cancel(keys)
                 self.todo.put(lambda: self._say("cancelled", later=True, keys=keys))  # behind what it is at
             case "settle":
                 counted, void = (set(numbers_of(said, name)) for name in ("counted", "void"))
                 self.todo.put(lambda: self.desk.settle(counted, void))
             case "have":
-                self._offers.upload(field_of(said, "digest", str), field_of(said, "offset", int))
+                self._offers.upload(field_of(said, "digest", str), offset_of(said))
             case "receipt":
-                self._offers.receipt([str(key) for key in field_of(said, "keys", list)])
+                self._offers.receipt(keys_of(said))
             case "watch":
                 self.shown.put(self._introduce)
             case "record":
@@ -256,7 +259,7 @@ class Site:
         except StorageError:
             raise  # nothing was wrong with what it was shown
         except FedloomError as error:
-            self._say("distrust", reason=str(error))
+            self._say("distrust", reason=str(error)[:MOST_REASON])
             raise
 
     def _cancel(self, keys: Sequence[str]) -> None:
@@ -326,6 +329,16 @@ class Site:
     def _say(self, kind: str, *, later: bool = False, **fields: Any) -> None:
         run = {} if kind in ("bye", "leave", "renew") else {"run": self.run}
         self._jobs.put(Words({"kind": kind, **run, **fields}, later))
+
+
+def _welcomed(welcome: Message) -> tuple[str, float]:
+    """Return the run and the seconds between signs of life; raises `WireError` for what cannot be meant."""
+    run, beat_s = field_of(welcome, "run", str), field_of(welcome, "beat_s", float)
+    if not is_id(run):
+        raise WireError(f"{run[:80]!r} is not the id of a run.")
+    if not beating(beat_s):
+        raise WireError(f"the coordinator cannot mean {beat_s:g} s between signs of life; compare the versions.")
+    return run, beat_s
 
 
 def phase_of(message: Message) -> str:
