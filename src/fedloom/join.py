@@ -20,7 +20,7 @@ from .approval import approved
 from .core.errors import ConfigError, DataError, RunError, StorageError, WireError
 from .core.hidden import Identity
 from .core.rng import stream
-from .core.strategy import Terms
+from .core.strategy import Strategy, Terms
 from .core.task import Member
 from .core.words import counted
 from .data.fingerprint import fingerprint
@@ -47,6 +47,7 @@ from .runtime.enrolment import (
 from .runtime.joining import Token
 from .runtime.keys import PKI, TLS
 from .runtime.net import enrolling
+from .runtime.net.bounds import Answers
 from .runtime.net.calling import pauses
 from .runtime.net.desk import Desk
 from .runtime.net.site import Site
@@ -234,7 +235,12 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     most = most_bytes(model.layout.size)
     watching = witness(joining.home, run, policy.witnesses, books, notes, app.strategy.schedule.streams)
     spools = Spool(folder / "in", most, light=True), Spool(folder / "out", most)
-    return Desk(trainer, party, notes, *spools, room, watching, party.refusal)
+    return Desk(trainer, party, notes, *spools, room, watching, party.refusal, settling(app.strategy))
+
+
+def settling(strategy: Strategy) -> Answers:
+    """Return how many answers may wait to be settled: where a step has a size, all of it may be one site's."""
+    return Answers().beside(getattr(strategy.schedule, "size", 0))
 
 
 def witness(home: Path, run: str, least: int, books: tuple[Ledger, int], notes: Notes, streams: bool) -> Witness:

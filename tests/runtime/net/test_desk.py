@@ -10,6 +10,7 @@ from fedloom.core.errors import StorageError, WireError
 from fedloom.core.task import Evaluate, Fault, Prepare, Reply, Task, Train
 from fedloom.core.tree import split
 from fedloom.recipes import scaffold
+from fedloom.runtime.net.bounds import Answers
 from fedloom.runtime.net.codec import task_tree
 from fedloom.runtime.net.desk import Desk
 from fedloom.runtime.net.spool import Spool
@@ -206,6 +207,28 @@ def test_a_task_that_cannot_be_written_down_is_refused_before_anything_is_done(p
     with pytest.raises(WireError, match=said):
         place.asked(desk, 1, **changes)
     assert (place.trainings, desk.waiting) == (0, {})
+
+
+def rounds(place, desk, numbers):
+    """Ask for training after training, from another model each, and settle none."""
+    for number in numbers:
+        there = place.there
+        place.asked(desk, number, Train(number, there.state.vector + number, there.terms.total.digest, there.terms.cap))
+
+
+@pytest.mark.parametrize("most", [Answers(3, 64), Answers(1000, 0).beside(1)])
+def test_who_settles_nothing_is_not_trained_for_without_end(place, most):
+    desk = place.desk()
+    size = desk.outgoing.most = 300  # of the largest body
+    desk.most = most
+    with pytest.raises(WireError, match=r"answers of .* bytes wait here to be settled, and no run needs so many"):
+        rounds(place, desk, range(1, 9))
+    waiting = sorted(desk.waiting)
+    assert len(waiting) == 3 or sum(kept.size for kept in desk.waiting.values()) >= size
+    assert place.trainings == len(waiting) < 8
+    assert place.asked(desk, 1) == desk.waiting[1].digest  # it may still be asked for again
+    desk.settle(set(waiting), set())
+    assert place.asked(desk, 9) is not None
 
 
 class Refusing:

@@ -14,6 +14,7 @@ from ...store.notes import Answered, Notes
 from ..trainer import Trainer
 from ..witness import Witness
 from .asked import asked, model_of
+from .bounds import Answers
 from .codec import reply_tree
 from .spool import Body, Spool
 from .talk import Message, field_of
@@ -68,6 +69,7 @@ class Desk:
         room: tells the trainer for how many clients a sum has room.
         witness: watches the coordinator's record.
         objects: says why the site's policy refuses a question at this moment; empty if it does not.
+        most: how many answers may wait to be settled.
     """
 
     trainer: Trainer
@@ -78,6 +80,7 @@ class Desk:
     room: Callable[[int], None]
     witness: Witness | None = None
     objects: Callable[[TaskBody], str] = lambda body: ""
+    most: Answers = Answers()
     refused: str = ""
     independent: bool = True
     waiting: dict[int, Answered] = field(default_factory=dict)
@@ -102,6 +105,8 @@ class Desk:
             return
         if isinstance(task.body, Train) and task.number in self.closed:
             return  # asked twice, and settled in between: trained again, it would be from another memory
+        if isinstance(task.body, Train):
+            self._refuse_too_many()
         if isinstance(task.body, Train) and self.witness is not None:
             self.witness.admit(task.body.round, model_of(message))
         with self.notes.together():  # on the disk at its end, and only then is anything offered
@@ -178,6 +183,15 @@ class Desk:
         if self.witness is not None:
             self.witness.answered(task.number, task.body.round, model_of(message), body.digest)
         self.waiting[task.number] = kept
+
+    def _refuse_too_many(self) -> None:
+        """Refuse to train for a coordinator that settles nothing, before anything is counted; see `bounds`."""
+        held, most = sum(kept.size for kept in self.waiting.values()), self.most.models * self.outgoing.most
+        if len(self.waiting) >= self.most.number or held >= most:
+            raise WireError(
+                f"{len(self.waiting)} answers of {held:,} bytes wait here to be settled, and no run needs so many; is "
+                f"the coordinator in order?"
+            )
 
     def _task(self, message: Message) -> Task:
         task = asked(message, self.incoming.get)

@@ -19,6 +19,7 @@ from ...core.task import Ask, Fault, Prepare, Reply, ReplyBody, Task, TaskBody, 
 from ...core.update import Update, fold, verify
 from ..witness import Witness
 from .asked import bodies_of, body_of
+from .bounds import TASKS, Answers
 from .codec import reply_tree
 from .desk import Offer
 from .hall import Hall
@@ -130,6 +131,7 @@ class Relay:
         deadline_s: after so many seconds the sum of those who have answered goes up, and again after as many; None
             waits until everybody has answered or failed.
         now: the clock, in seconds.
+        most: how many dispatches may be open, for each member.
     """
 
     kept: Kept
@@ -139,6 +141,7 @@ class Relay:
     outgoing: Spool
     deadline_s: float | None = None
     now: Callable[[], float] = monotonic
+    most: Answers = Answers()
     stopped: bool = False
     refused: str = ""  # its sites refuse, and say so themselves
     independent: bool = False  # tasks that were asked together are answered together
@@ -171,6 +174,7 @@ class Relay:
             coming = self._coming.setdefault(together, {})
             coming[key] = (task, message)
             if len(coming) < size:
+                self._forget_oldest()
                 return
             self._coming = {name: tasks for name, tasks in self._coming.items() if not tasks.keys() & coming.keys()}
             running = {key for batch in self._batches for key in batch.keys.values()}  # they will be answered
@@ -247,8 +251,20 @@ class Relay:
 
     # -- what is behind
 
+    def _forget_oldest(self) -> None:
+        """Forget who was asked together with somebody that never came, where there are more than any run asks."""
+        while len(self._coming) > 1 and sum(map(len, self._coming.values())) > TASKS * len(self.above):
+            del self._coming[next(iter(self._coming))]
+
+    def _refuse_too_many(self) -> None:
+        """Refuse to train for a federation above that settles nothing; see `bounds`."""
+        if (open_ := len(self.kept.log.open())) >= self.most.number * len(self.above):
+            raise WireError(f"{open_} dispatches wait here to be settled, and no run needs so many.")
+
     def _begin(self, coming: Mapping[str, tuple[Task, Message]], offer: Offer) -> None:
         tasks = [task for task, _ in coming.values()]
+        if any(isinstance(task.body, Train) for task in tasks):
+            self._refuse_too_many()
         room = field_of(next(iter(coming.values()))[1], "room", int)
         total = self.total(room)
         self._hall.layouts[total.digest], self._hall.room = total, room

@@ -101,8 +101,9 @@ class Site:
     _offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
-        self._inbox = Inbox(lambda: self.desk.incoming, self._say, self._start)
-        self._offers = Offers(lambda: self.desk.outgoing, self._say, self._send)
+        many = len(self.members)
+        self._inbox = Inbox(lambda: self.desk.incoming, self._say, self._start, lambda: self.desk.independent, many)
+        self._offers = Offers(lambda: self.desk.outgoing, self._say, self._send, many)
 
     def live(self) -> Ended:
         """Call, work and call again until the run has ended; raises `WireError` when it is refused for good."""
@@ -267,8 +268,8 @@ class Site:
         self._inbox.cancel(keys)
         self.todo.put(lambda: self.desk.cancel(keys))
 
-    def _start(self, key: str, message: Message) -> None:
-        self.todo.put(lambda: self._answer(key, message))
+    def _start(self, number: int) -> None:
+        self.todo.put(lambda: self._answer(number))
 
     def _work(self, jobs: Jobs, after: Callable[[], None]) -> None:
         try:
@@ -290,10 +291,13 @@ class Site:
         for digest in self._offers.forget():
             self.desk.received(digest)
 
-    def _answer(self, key: str, message: Message) -> None:
+    def _answer(self, number: int) -> None:
+        message = self._inbox.take(number)
+        if message is None:
+            return
+        key: str = message["key"]
         try:
-            if not (self._inbox.unwanted(key) and self.desk.independent):
-                self.desk.answer(key, message, self._offers.offer)
+            self.desk.answer(key, message, self._offers.offer)
             if self.desk.refused:
                 self.told("refused", said=f"{self.desk.refused} This site stays, and takes part as soon as it may.")
         except StorageError:
@@ -302,19 +306,12 @@ class Site:
             self.told("refused", said=str(error))
             fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))
             self._offers.offer([key], self.desk.outgoing.put(reply_tree(fault)), 0.0)
-        self._inbox.done(key, message)
+        self._inbox.done(number)
 
     def _renew(self) -> None:
         if monotonic() - self._renewing >= RENEW_S and (request := self.renewal()):
             self._renewing = monotonic()
             self._say("renew", request=request)
-
-    def _end(self, ended: Ended) -> None:
-        """Take note of how the run ended, and leave for good."""
-        self.over(ended)
-        self.ended = ended
-        self._say("bye", leaving=True)
-        self._jobs.put(None)
 
     def _renewed(self, answer: Mapping[str, Any]) -> None:
         """Take the next certificate; who asks twice, since the first answer is late, is answered twice."""
@@ -322,6 +319,13 @@ class Site:
             self.told("passed over", said="a certificate that answers no open request")
             return
         self._renewing = -inf
+
+    def _end(self, ended: Ended) -> None:
+        """Take note of how the run ended, and leave for good."""
+        self.over(ended)
+        self.ended = ended
+        self._say("bye", leaving=True)
+        self._jobs.put(None)
 
     def _send(self, stream: Stream) -> None:
         self._jobs.put(stream)  # of the present connection
