@@ -18,7 +18,7 @@ from .approval import approved
 from .core.errors import ConfigError, DataError, RunError, StorageError, WireError
 from .core.hidden import Identity
 from .core.rng import stream
-from .core.strategy import Terms
+from .core.strategy import Strategy, Terms
 from .core.task import Member
 from .core.words import counted
 from .data.fingerprint import fingerprint
@@ -44,6 +44,7 @@ from .runtime.enrolment import (
 from .runtime.joining import Token
 from .runtime.keys import PKI, TLS
 from .runtime.net import enrolling
+from .runtime.net.bounds import Answers
 from .runtime.net.calling import pauses
 from .runtime.net.desk import Desk
 from .runtime.net.site import Site
@@ -56,6 +57,7 @@ from .store.folders import made
 from .store.lock import holding
 from .store.notes import FILE as NOTES
 from .store.notes import Notes
+from .store.runs import is_id
 from .store.usage import Usage
 
 log = getLogger(__name__)
@@ -236,7 +238,12 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
     most = most_bytes(model.layout.size)
     watching = witness(joining.home, run, policy.witnesses, books, notes, app.strategy.schedule.streams)
     spools = Spool(folder / "in", most, light=True), Spool(folder / "out", most)
-    return Desk(trainer, party, notes, *spools, room, watching, party.refusal)
+    return Desk(trainer, party, notes, *spools, room, watching, party.refusal, settling(app.strategy))
+
+
+def settling(strategy: Strategy) -> Answers:
+    """Return how many answers may wait to be settled: where a step has a size, all of it may be one site's."""
+    return Answers().beside(getattr(strategy.schedule, "size", 0))
 
 
 def witness(home: Path, run: str, least: int, books: tuple[Ledger, int], notes: Notes, streams: bool) -> Witness:
@@ -315,7 +322,7 @@ def _known(loaded: Loaded, home: Path, run: str) -> Identity:
 
 def _plain(run: str) -> str:
     """Return a run's id as a folder's name; raises `WireError` for one that is none."""
-    if not run or len(run) > 100 or not all(letter.isalnum() or letter in "-_" for letter in run):
+    if not is_id(run):
         raise WireError(f"{run[:80]!r} is not the id of a run.")
     return run
 
@@ -324,5 +331,5 @@ def _due(home: Path, credentials: Credentials) -> Mapping[str, Any] | None:
     return prepare_renewal(home) if credentials.due_for_renewal(datetime.now(UTC)) else None
 
 
-def _renewed(home: Path, answer: Mapping[str, Any]) -> None:
-    finish_renewal(home, answer)
+def _renewed(home: Path, answer: Mapping[str, Any]) -> bool:
+    return finish_renewal(home, answer) is not None

@@ -14,7 +14,7 @@ from .core.errors import ConfigError, WireError
 from .core.task import Member
 from .core.weights import Given
 from .data.standardise import layout_of
-from .join import Joining, enrolled
+from .join import Joining, enrolled, settling
 from .load import Loaded
 from .resuming import RUNS
 from .runtime.authority import Authority
@@ -174,7 +174,15 @@ class Passing:
         incoming, outgoing = Spool(self.folder / "in", most, light=True), Spool(self.folder / "up", most)
         outgoing.keep_only(set())  # what was on its way up is asked again
         kept = Kept(self.hall, self.log)
-        relay = Relay(kept, above, payload.weighted, incoming, outgoing, relaying.deadline_s)
+        relay = Relay(
+            kept,
+            above,
+            payload.weighted,
+            incoming,
+            outgoing,
+            relaying.deadline_s,
+            most=settling(self.loaded.app.strategy),
+        )
         site = Site(
             relaying.name,
             self.loaded.identity,
@@ -186,7 +194,7 @@ class Passing:
             self.credentials.sign,
             told,
             renewal=lambda: prepare_renewal(home) if self.credentials.due_for_renewal(datetime.now(UTC)) else None,
-            renewed=partial(finish_renewal, home),
+            renewed=lambda answer: finish_renewal(home, answer) is not None,
             over=lambda ended: self._note(ended=ended.status, reason=ended.reason),
         )
         return site, relay

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedloom.core.errors import RunError
+from fedloom.core.errors import RunError, WireError
 from fedloom.core.tree import copied, join, split
 from fedloom.store.files import dump, restore
 from small import same_tree
@@ -50,6 +50,33 @@ def test_scalars_of_numpy_become_pythons():
 def test_what_is_not_in_the_closed_set_is_refused(tree):
     with pytest.raises(TypeError, match="cannot store a"):
         split(tree)
+
+
+def nested(levels):
+    value = 1
+    for _ in range(levels):
+        value = {"a": [value]}
+    return value
+
+
+@pytest.mark.parametrize(
+    "skeleton",
+    [
+        {"$array": "9"},
+        {"$array": []},
+        {"$array": 0},
+        {"$array": "0", "more": 1},
+        {"$tuple": 5},
+        {"$tuple": "ab"},
+        {"$tuple": {}},
+        {"a": [{"$tuple": [{"$array": None}]}]},
+        {3},
+        nested(5000),
+    ],
+)
+def test_a_skeleton_that_split_never_writes_is_refused(skeleton):
+    with pytest.raises(WireError):
+        join(skeleton, {"0": np.zeros(1)})
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file", dump({"a": np.zeros(3)})[:-4], dump({})[:9]])

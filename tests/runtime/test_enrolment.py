@@ -85,8 +85,25 @@ def test_a_renewal_whose_answer_was_lost_is_asked_for_again(tmp_path, authority)
     finish_renewal(north.home, told)
     assert not (north.home / PKI / PENDING).exists()
     assert Credentials(north.home).client_context().cert_store_stats()["x509_ca"] == 1
-    with pytest.raises(ConfigError, match=r"pending\.pem cannot be read"):
-        finish_renewal(north.home, lost)
+    assert finish_renewal(north.home, lost) is None
+
+
+def test_a_late_answer_to_an_earlier_request_is_not_taken_for_that_to_the_open_one(tmp_path, authority):
+    north = enrolled(authority, tmp_path / "north")
+    first, late = (authority.renew(north.peer, prepare_renewal(north.home)) for _ in range(2))
+    assert finish_renewal(north.home, first) == north.peer
+    shown, request = (north.home / PKI / TLS).read_bytes(), prepare_renewal(north.home)
+    assert finish_renewal(north.home, late) is None
+    assert (north.home / PKI / TLS).read_bytes() == shown
+    assert finish_renewal(north.home, authority.renew(north.peer, request)) == north.peer
+
+
+def test_an_answer_that_is_no_certificate_ends_a_renewal_that_is_open(tmp_path, authority):
+    north = enrolled(authority, tmp_path / "north")
+    assert finish_renewal(north.home, answer("x")) is None
+    prepare_renewal(north.home)
+    with pytest.raises(AccessDenied, match="the certificate that came back is not good"):
+        finish_renewal(north.home, answer("x"))
 
 
 def test_credentials_that_others_may_read_are_not_used(tmp_path, authority):

@@ -22,6 +22,7 @@ from fedloom.store import openings
 from fedloom.store.checkpoint import Checkpoint, Key
 from fedloom.store.dispatches import Accepted
 from fedloom.store.files import digest_of
+from fedloom.store.merkle import Tree, leaf_hash
 from fedloom.store.notes import Notes
 from fedloom.verify import verify
 from posts import Clock
@@ -276,6 +277,17 @@ def test_whatever_is_changed_on_the_way_is_refused(there, tmp_path, change, said
     shown = there.shows("north", one.seen.size)
     change(shown)
     refused(one, shown, said)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"kind": "round", "round": 1e999}', "null"])
+def test_an_entry_that_cannot_be_read_is_kept_as_evidence(there, tmp_path, text):
+    """It is in the record, and the coordinator has signed it."""
+    one, tree = witness(tmp_path / "north", streams=True), Tree()
+    tree.add(leaf_hash(text.encode()))
+    note = Checkpoint(ORIGIN, 1, tree.root()).signed(Key(ORIGIN, public(1)), secret(1).sign)
+    entry = {"place": 0, "entry": text, "proof": [], "updates": []}
+    shown = {"note": note.text(), "since": 0, "consistency": [], "entries": [entry], "seen": "", "agrees": []}
+    refused(one, shown, "what is shown of the record cannot be read")
 
 
 def test_what_is_no_message_is_refused_and_nothing_signed(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from apps import app, trained
 from fedloom.core.errors import ConfigError, RunError, StorageError, UnknownRun
 from fedloom.running import begin, resume
-from fedloom.store.runs import ELSEWHERE, JOURNAL, create, listed, locked, opened
+from fedloom.store.runs import ELSEWHERE, JOURNAL, create, is_id, listed, locked, opened
 
 
 def test_runs_are_listed_newest_last(tmp_path):
@@ -113,6 +113,13 @@ def test_a_folder_of_a_run_that_was_never_begun(tmp_path):
 def test_ids_are_fit_for_a_folder(tmp_path):
     assert create(tmp_path, "../Zürich / No. 1!").name[16:-5] == "zürich---no--1"
     assert create(tmp_path, "!!!").name[16:-5] == "app"
+    for name in ("../Zürich / No. 1!", "long" * 100, "\U00020000" * 100, "!!!"):
+        assert is_id(create(tmp_path, name).name)
+
+
+@pytest.mark.parametrize("run", ["", ".", "..", "a/b", "a b", "x" * 201, "\U00020000" * 51, "\ud800", "a\n", "a\0"])
+def test_what_is_no_name_of_a_folder_is_no_id(run):
+    assert not is_id(run)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import reused
+from .errors import WireError
 
 Tree = Any  # None, bool, int, float, str, ndarray, or list, tuple and dict[str, …] of such
 
@@ -49,17 +50,26 @@ def _taken_apart(value: Tree, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
 
 
 def join(skeleton: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
-    """Return the value that `split` took apart."""
+    """Return the value that `split` took apart; raises `WireError` for a skeleton that it never writes."""
+    try:
+        return _put_together(skeleton, arrays)
+    except RecursionError as error:
+        raise WireError("a value is nested too deep to be read.") from error
+
+
+def _put_together(skeleton: Any, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
     match skeleton:
-        case {"$array": key}:
-            return arrays[key]
-        case {"$tuple": items}:
-            return tuple(join(item, arrays) for item in items)
-        case dict():
-            return {key: join(item, arrays) for key, item in skeleton.items()}
+        case None | bool() | int() | float() | str():
+            return skeleton
         case list():
-            return [item if type(item) in _PLAIN else join(item, arrays) for item in skeleton]
-    return skeleton
+            return [item if type(item) in _PLAIN else _put_together(item, arrays) for item in skeleton]
+        case dict() if not any(mark in skeleton for mark in _MARKS):
+            return {key: _put_together(item, arrays) for key, item in skeleton.items()}
+        case {"$array": str(key)} if len(skeleton) == 1 and key in arrays:
+            return arrays[key]
+        case {"$tuple": list(items)} if len(skeleton) == 1:
+            return tuple([_put_together(item, arrays) for item in items])
+    raise WireError("a value names an array that does not lie beside it, or has a part that no value has.")
 
 
 def copied(tree: Tree) -> Tree:

@@ -113,8 +113,15 @@ def finish_enrolment(home: Path, token: str, record: Mapping[str, object]) -> Pe
     return _finished(home, wanted.role, wanted.name, record)
 
 
-def finish_renewal(home: Path, record: Mapping[str, object]) -> Peer:
-    """Keep the next certificate, as `finish_enrolment` keeps the first."""
+def finish_renewal(home: Path, record: Mapping[str, object]) -> Peer | None:
+    """Keep the next certificate, as `finish_enrolment` keeps the first.
+
+    Returns None for an answer to no request that is open, which is not kept: a second one, or a late one, whose key is
+    not the one that waits.
+    """
+    pending = home / PKI / PENDING
+    if not pending.exists() or _certified(answered(record), home / PKI / ROOT)[1] != tls_key(pending).public_key():
+        return None
     peer = peer_of(read_private(home / PKI / TLS))
     return _finished(home, peer.role, peer.name, record)
 
@@ -130,6 +137,14 @@ def _finished(home: Path, role: str, name: str, record: Mapping[str, object]) ->
 
 
 def _checked(chain: str, key: EllipticCurvePublicKey, subject: Subject, root: Path) -> Peer:
+    peer, certified = _certified(chain, root)
+    if peer.subject != subject or certified != key:
+        raise AccessDenied(f"the certificate that came back is for {peer} or another key; {subject} was asked for.")
+    return peer
+
+
+def _certified(chain: str, root: Path) -> tuple[Peer, object]:
+    """Return whom a chain of certificates is for, and the key; raises `AccessDenied` unless it leads to the root."""
     try:
         leaf, *above = x509.load_pem_x509_certificates(chain.encode())
         trusted = Store([x509.load_pem_x509_certificate(root.read_bytes())])
@@ -140,7 +155,4 @@ def _checked(chain: str, key: EllipticCurvePublicKey, subject: Subject, root: Pa
         raise AccessDenied(
             f"the certificate that came back is not good: {error}; is this machine's clock right?"
         ) from error
-    peer = peer_of(leaf.public_bytes(Encoding.DER))
-    if peer.subject != subject or leaf.public_key() != key:
-        raise AccessDenied(f"the certificate that came back is for {peer} or another key; {subject} was asked for.")
-    return peer
+    return peer_of(leaf.public_bytes(Encoding.DER)), leaf.public_key()

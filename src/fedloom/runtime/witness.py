@@ -173,7 +173,7 @@ class Witness:
     def _shown(self, said: Said, peer: Peer) -> Checkpoint:
         try:
             return self._verified(said, self._log(peer))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise RecordError(f"what is shown of the record cannot be read: {type(error).__name__}.") from error
 
     def _log(self, peer: Peer) -> Key:

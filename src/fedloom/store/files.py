@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from ..core.errors import RunError, StorageError
+from ..core.errors import RunError, StorageError, WireError
 from ..core.tree import Tree, join, split
 from .reused import Files
 
@@ -77,8 +77,8 @@ def restore(content: bytes | memoryview) -> Tree:
     try:
         arrays = _arrays(memoryview(content))
         return join(json.loads(arrays.pop(_SKELETON).tobytes()), arrays)
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise RunError(f"this is not a stored value, or it is damaged: {error}.") from error
+    except (WireError, LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise RunError(f"this is not a stored value, or it is damaged: {str(error).rstrip('.')}.") from error
 
 
 def _arrays(content: memoryview) -> dict[str, NDArray[Any]]:

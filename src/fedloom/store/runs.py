@@ -17,6 +17,7 @@ from .lock import holding
 
 JOURNAL, ELSEWHERE, LOCK = "journal.db", "journal.url", ".lock"
 RELAYED = "relay.json"  # what a run of a relay is
+MOST_ID, MOST_WORD = 200, 120  # bytes of a run's id, which is a folder's name, and of the app's name in it
 
 
 def now() -> str:
@@ -28,12 +29,22 @@ def create(out: Path, name: str) -> Path:
     """Make the folder of a new run and return it; its last part is the run's id, and ids sort by time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     word = "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-") or "app"
+    word = word.encode()[:MOST_WORD].decode(errors="ignore")
     folder = out / f"{stamp}-{word}-{os.urandom(2).hex()}"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; choose another with --out.") from error
     return folder
+
+
+def is_id(run: str) -> bool:
+    """Can a run be called so? `create` calls all of them so, and sites make a folder of that name.
+
+    >>> is_id("20260101-000000-größe-00ff"), is_id("../x"), is_id("")
+    (True, False, False)
+    """
+    return bool(run) and all(letter.isalnum() or letter in "-_" for letter in run) and len(run.encode()) <= MOST_ID
 
 
 def journal(folder: Path, database: str | None = None, *, durable: bool = False) -> Journal:

@@ -10,8 +10,9 @@ from fedloom.core.errors import StorageError, WireError
 from fedloom.core.task import Evaluate, Fault, Prepare, Reply, Task, Train
 from fedloom.core.tree import split
 from fedloom.recipes import scaffold
+from fedloom.runtime.net.bounds import Answers
 from fedloom.runtime.net.codec import task_tree
-from fedloom.runtime.net.desk import Desk, bodies_of
+from fedloom.runtime.net.desk import Desk
 from fedloom.runtime.net.spool import Spool
 from fedloom.store.notes import Notes
 from fedloom.store.reused import SPARE
@@ -35,7 +36,7 @@ class Place:
     def trained(self, name):
         self.trainings += 1
 
-    def asked(self, desk, number, body=None):
+    def asked(self, desk, number, body=None, /, **changes):
         """Ask for a dispatch; return the digest of what was offered, or None."""
         there = self.there
         body = body or Train(1, there.state.vector, there.terms.total.digest, there.terms.cap)
@@ -45,6 +46,7 @@ class Place:
         message = {"kind": "task", "number": task.number, "party": "site0", "room": 5, "body": skeleton}
         message["arrays"] = {key: [each.digest, each.size] for key, each in named.items()}
         offers = []
+        message |= changes
         desk.answer(f"train/{number}", message, lambda keys, reply, seconds: offers.append((keys, reply)))
         assert all(keys == [f"train/{number}"] for keys, _ in offers)
         return offers[0][1].digest if offers else None
@@ -179,13 +181,6 @@ def test_a_body_that_was_received_stays_only_if_it_may_be_sent_again(place):
     assert {path.name for path in desk.outgoing.folder.iterdir()} - {SPARE} == {update}
 
 
-@pytest.mark.parametrize("arrays", [None, [], {"0": None}, {"0": ["x"]}, {"0": [1, 2]}, {"0": ["x", -1]}, {"0": "xy"}])
-def test_malformed_names_of_bodies_are_refused(arrays):
-    with pytest.raises(WireError):
-        bodies_of({"kind": "task", "arrays": arrays})
-    assert bodies_of({"kind": "task", "arrays": {}}) == {}
-
-
 def test_a_task_that_is_none_is_refused(place):
     desk = place.desk()
     array = desk.incoming.put(np.zeros(3))
@@ -193,6 +188,47 @@ def test_a_task_that_is_none_is_refused(place):
     for body in (None, {"$array": "0"}, {"task": "exec"}):
         with pytest.raises(WireError):
             desk.answer("k", message | {"body": body}, lambda *offer: pytest.fail("it was answered"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"number": 0}, "number must be from 1 to 9,223,372,036,854,775,807"),
+        ({"number": 2**63}, "number must be from 1 to"),
+        ({"number": True}, "number must be of type int"),
+        ({"party": "site1"}, "a task is for 'site1', and this is 'site0'"),
+        ({"party": "\ud800"}, "a task is for"),
+        ({"room": 1.0}, "room must be of type int"),
+        ({"body": None}, "of no kind"),
+    ],
+)
+def test_a_task_that_cannot_be_written_down_is_refused_before_anything_is_done(place, changes, said):
+    desk = place.desk()
+    with pytest.raises(WireError, match=said):
+        place.asked(desk, 1, **changes)
+    assert (place.trainings, desk.waiting) == (0, {})
+
+
+def rounds(place, desk, numbers):
+    """Ask for training after training, from another model each, and settle none."""
+    for number in numbers:
+        there = place.there
+        place.asked(desk, number, Train(number, there.state.vector + number, there.terms.total.digest, there.terms.cap))
+
+
+@pytest.mark.parametrize("most", [Answers(3, 64), Answers(1000, 0).beside(1)])
+def test_who_settles_nothing_is_not_trained_for_without_end(place, most):
+    desk = place.desk()
+    size = desk.outgoing.most = 300  # of the largest body
+    desk.most = most
+    with pytest.raises(WireError, match=r"answers of .* bytes wait here to be settled, and no run needs so many"):
+        rounds(place, desk, range(1, 9))
+    waiting = sorted(desk.waiting)
+    assert len(waiting) == 3 or sum(kept.size for kept in desk.waiting.values()) >= size
+    assert place.trainings == len(waiting) < 8
+    assert place.asked(desk, 1) == desk.waiting[1].digest  # it may still be asked for again
+    desk.settle(set(waiting), set())
+    assert place.asked(desk, 9) is not None
 
 
 class Refusing:

@@ -17,6 +17,7 @@ from fedloom.core.layout import Layout, Leaf
 from fedloom.core.metrics import Metrics
 from fedloom.core.task import Evaluate, Evaluated, Fault, Member, Prepare, Ready, Task, Train, Trained
 from fedloom.core.update import Update, weigh
+from fedloom.runtime.net.bounds import TASKS, Answers
 from fedloom.runtime.net.codec import reply_of, reply_tree
 from fedloom.runtime.net.hall import Hall
 from fedloom.runtime.net.kept import Kept
@@ -362,6 +363,47 @@ def test_a_task_for_somebody_else_is_refused(between):
         between.relay.answer("prepare/1", good, lambda *offer: None)
     with pytest.raises(WireError, match="asked with"):
         between.relay.answer("prepare/1", {**good, "together": None}, lambda *offer: None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": None},
+        {"body": {"task": "prepare", "statistics": {"$array": "0"}}},
+        {"arrays": None},
+        {"arrays": {"0": 3}},
+        {"number": 2**63},
+        {"number": 0},
+        {"merge": None},
+        {"room": None},
+    ],
+)
+def test_a_task_that_cannot_be_read_is_refused(between, changes):
+    message = {"number": 1, "party": "oslo", "merge": True, "room": 3, "arrays": {}, "together": ["a", 1]}
+    message |= {"body": {"task": "prepare", "statistics": {}}} | changes
+    with pytest.raises(WireError):
+        between.relay.answer("prepare/1", message, lambda *offer: None)
+    assert between.asked() == []
+
+
+def test_who_is_asked_together_with_nobody_is_forgotten_in_the_end(between):
+    for batch in range(2 * TASKS):
+        for number, party in enumerate(NAMES[:2], start=1):
+            message = {"number": number, "party": party, "merge": True, "room": 3, "together": [f"{batch}", 3]}
+            message |= {"body": {"task": "prepare", "statistics": {}}, "arrays": {}}
+            between.relay.answer(f"prepare/{batch}/{number}", message, lambda *offer: None)
+    assert sum(map(len, between.relay._coming.values())) <= TASKS * len(NAMES)
+    between.ask(train())
+    assert between.asked() == list(NAMES)
+
+
+def test_a_relay_does_not_train_without_end_for_who_settles_nothing(between):
+    between.relay.most = Answers(1)
+    between.ask(train())
+    with pytest.raises(WireError, match="3 dispatches wait here to be settled, and no run needs so many"):
+        between.ask(train(2), first=4)
+    between.relay.settle({1, 2, 3}, set())
+    between.ask(train(2), first=7)
 
 
 @given(st.sets(st.text("abcxyz", min_size=1, max_size=6), min_size=1, max_size=30))

@@ -4,6 +4,7 @@ from queue import Queue
 
 import pytest
 
+from fedloom.core.errors import WireError
 from fedloom.core.task import Fault, Member
 from fedloom.runtime.net import seats
 from fedloom.runtime.net.seats import CLASSES, OTHER, Seat, Words, writing
@@ -95,6 +96,18 @@ def test_what_can_wait_is_not_put_off_by_more_that_can(monkeypatch):
     monkeypatch.setattr(seats, "monotonic", lambda: now[0])
     writing(channel, Coming(*[word(f"record {number}", True) for number in range(9)]), 10.0)
     assert channel.said == [[f"record {number + at}" for at in range(3)] for number in (0, 3, 6)]
+
+
+@pytest.mark.parametrize("error", [OverflowError("negative"), OSError("no route"), WireError("too long")])
+def test_whatever_ends_a_writer_closes_its_line(error):
+    def failing(channel):
+        raise error
+
+    queue, channel = Queue(), Frames()
+    for job in (word("task"), failing, word("task")):
+        queue.put(job)
+    writing(channel, queue, 60.0)
+    assert (channel.said, channel.line.closed) == ([["task"]], True)
 
 
 def test_a_party_that_invents_classes_of_faults_is_counted_and_fills_nothing(tmp_path):

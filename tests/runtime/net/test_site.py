@@ -1,5 +1,6 @@
 """A site's side of a connection, without one: what it asks for and passes over, and what it says when it cannot."""
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from fedloom.core.errors import RecordError, RunError, StorageError, WireError
 from fedloom.core.task import Fault, Member
 from fedloom.runtime.identity import utc_now
+from fedloom.runtime.net.bounds import MODELS, OFFERS, TASKS
 from fedloom.runtime.net.codec import reply_of
 from fedloom.runtime.net.line import CHUNK_BYTES
-from fedloom.runtime.net.site import Site
+from fedloom.runtime.net.site import RENEW_S, Site, _welcomed
 from fedloom.runtime.net.spool import Body, Spool
 from fedloom.runtime.net.talk import Chunk
 from fedloom.runtime.net.telling import UNREAD, why
@@ -86,6 +88,13 @@ def large(folder, value=0):
     spool = Spool(folder / "made", 0)
     body = spool.put(np.full(2 * CHUNK_BYTES + 5, value, np.uint8))
     return body, memoryview(spool.path(body.digest).read_bytes())
+
+
+def small_body(folder, value):
+    """Return a body of one chunk, and what brings it."""
+    made = Spool(folder / "made", 0)
+    body = made.put(np.full(1000, value, np.int16))
+    return body, Chunk(body.digest, 0, memoryview(made.path(body.digest).read_bytes()))
 
 
 def piece(body, content, at):
@@ -169,6 +178,80 @@ def test_what_was_cut_off_and_is_not_asked_for_again_goes_with_the_next_body_tha
     assert called.works.incoming.names() == {other.digest}
 
 
+def test_what_is_asked_again_while_another_is_worked_at_waits_once(tmp_path):
+    """A line that drops again and again lets nothing pile up behind a long training, and nothing is fetched twice."""
+    called, (body, content) = Called(tmp_path), small_body(tmp_path, 1)
+    inbox = called.site._inbox
+    called.site._hear(called.message("train/1"))
+    assert inbox.take(0)["key"] == "train/1"
+    for _ in range(300):
+        inbox.begin_anew()
+        called.site._hear(called.message("train/1"))
+        called.site._hear(called.message("evaluate/1", body))
+        called.site._hear(content)
+    assert inbox.keys == ["train/1", "train/1", "evaluate/1"]
+    assert called.works.incoming.names() == {body.digest}
+    inbox.done(0)
+    called.hear({"kind": "beat"})
+    assert called.works.asked == ["train/1", "evaluate/1"]
+
+
+def test_what_is_called_off_behind_a_long_training_keeps_nothing(tmp_path):
+    called = Called(tmp_path)
+    called.site._hear(called.message("train/0"))
+    called.site._inbox.take(0)
+    for value in range(1, 300):
+        body, content = small_body(tmp_path, value)
+        called.site._hear(called.message(f"train/{value}", body))
+        called.site._hear(content)
+        called.site._hear({"kind": "cancel", "run": "run", "keys": [f"train/{value}"]})
+    assert called.site._inbox.keys == ["train/0"]
+    assert called.works.incoming.names() == {body.digest}
+
+
+def test_more_tasks_than_any_run_asks_are_refused(tmp_path):
+    called, missing = Called(tmp_path), Body("ab" * 32, 100)
+    for number in range(TASKS):
+        called.task(f"train/{number}", missing)
+    called.task("train/0", missing)  # asked again, it is the same
+    with pytest.raises(WireError, match="more than 100 tasks wait for each member here"):
+        called.task("train/more", missing)
+
+
+def test_larger_bodies_than_any_run_names_are_refused(tmp_path):
+    called = Called(tmp_path)
+    called.works.incoming.most = 1000
+    for number in range(MODELS):
+        called.task(f"train/{number}", Body(f"{number:064x}", 1000))
+        called.task(f"evaluate/{number}", Body(f"{number:064x}", 1000))  # the same body counts once
+    with pytest.raises(WireError, match="tasks that wait here name more than 16,000 bytes"):
+        called.task("train/more", Body("ff" * 32, 1))
+
+
+def test_a_relay_is_asked_for_many_members(tmp_path):
+    called = Called(tmp_path)
+    called.site.members = tuple(Member(f"m{number}", 1) for number in range(3))
+    called.works.independent = False
+    called.site.__post_init__()
+    missing = Body("ab" * 32, 100)
+    for number in range(3 * TASKS):
+        called.task(f"train/{number}", missing)
+    with pytest.raises(WireError, match="more than 100 tasks wait for each member"):
+        called.task("train/more", missing)
+
+
+def test_answers_whose_arrival_is_never_told_do_not_stay_for_ever(tmp_path):
+    called = Called(tmp_path)
+    offers = called.site._offers
+    bodies = [called.works.outgoing.put({"a": number}) for number in range(OFFERS + 5)]
+    for number, body in enumerate(bodies):
+        offers.offer([f"measure/{number}"], body, 0.1)
+    offers.offer(["measure/10"], bodies[11], 0.1)  # another answer than before
+    called.site._forget()
+    gone = {body.digest for body in [*bodies[:5], bodies[10]]}
+    assert called.works.outgoing.names() == {body.digest for body in bodies} - gone
+
+
 @pytest.mark.parametrize("independent", [True, False])
 def test_what_the_worker_has_not_begun_when_nobody_waits_for_it_any_more_is_left_out(tmp_path, independent):
     """At a relay it is not: others were asked together with it."""
@@ -180,7 +263,7 @@ def test_what_the_worker_has_not_begun_when_nobody_waits_for_it_any_more_is_left
     assert called.works.asked == (["train/2"] if independent else ["train/1", "train/2"])
     called.task("train/1")  # it is wanted again
     assert called.works.asked[-1] == "train/1"
-    assert called.site._inbox.begun == []
+    assert called.site._inbox.begun == {}
 
 
 def test_a_site_says_that_it_is_at_a_task_no_more_behind_what_it_was_at(tmp_path):
@@ -371,6 +454,63 @@ def test_what_has_arrived_is_forgotten_behind_what_is_done_next(tmp_path):
     called.site.todo.put(None)
     called.site._work(called.site.todo, called.site._forget)
     assert not called.works.outgoing.has(body)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"kind": "have", "digest": "ab" * 32, "offset": -1},
+        {"kind": "have", "digest": "ab" * 32, "offset": 2**70},
+        {"kind": "cancel", "keys": [[]]},
+        {"kind": "receipt", "keys": [1]},
+        {"kind": "task", "key": "k" * 201, "attempt": 1, "arrays": {}},
+        {"kind": "task", "key": "", "attempt": 1, "arrays": {}},
+        {"kind": "task", "key": "train/1", "attempt": 1},
+        {"kind": "settle", "counted": [2**63], "void": []},
+    ],
+)
+def test_words_that_cannot_be_meant_are_refused(tmp_path, said):
+    with pytest.raises(WireError):
+        Called(tmp_path).hear({"run": "run", **said})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"beat_s": 1e300}, "cannot mean 1e+300 s between signs of life"),
+        ({"beat_s": 0.0}, "cannot mean 0 s between"),
+        ({"beat_s": -1.0}, "cannot mean -1 s between"),
+        ({"beat_s": 10}, "beat_s must be of type float"),
+        ({"run": "\U00020000" * 100}, "is not the id of a run"),
+        ({"run": "../run"}, "is not the id of a run"),
+        ({"run": ""}, "is not the id of a run"),
+    ],
+)
+def test_a_welcome_that_cannot_be_meant_ends_the_site(changes, said):
+    with pytest.raises(WireError, match=re.escape(said)):
+        _welcomed({"kind": "welcome", "run": "run-1", "beat_s": 10.0, **changes})
+
+
+def test_a_certificate_that_nobody_asked_for_is_passed_over(tmp_path):
+    called, told, answers = Called(tmp_path), [], []
+    called.site.told = lambda event, **values: told.append(event)
+    called.site.renewal, called.site.renewed = (
+        lambda: {"csr": "x"},
+        lambda answer: answers.append(answer) or answer["good"],
+    )
+    certificate = {"kind": "certificate", "answer": {"good": True}}
+    called.hear(certificate)
+    assert (told, answers) == (["passed over"], [])
+    called.site._renew()
+    called.site._renewing -= RENEW_S  # the answer is late, so it asks again, and both are answered
+    called.site._renew()
+    assert [said["kind"] for said in called.hear({"kind": "certificate", "answer": {"good": False}})] == ["renew"] * 2
+    for _ in range(2):
+        called.hear(certificate)
+    assert told == ["passed over"] * 3
+    assert [answer["good"] for answer in answers] == [False, True]
+    called.site._renew()
+    assert [said["kind"] for said in called.hear({"kind": "beat"})] == ["renew"]
 
 
 def test_whoever_is_replaced_by_another_process_ends(tmp_path):

@@ -319,9 +319,7 @@ def test_a_full_disk_is_named_with_the_file_and_what_arrives_comes_again(tmp_pat
     spool = Spool(tmp_path, 1 << 30)
     with monkeypatch.context() as there:
         full(there)
-        with pytest.raises(
-            StorageError, match=r"\.part cannot be written: No space left on device; it is sent again"
-        ):
+        with pytest.raises(StorageError, match=r"\.part cannot be written: No space left on device; it is sent again"):
             take(spool, BODY, CONTENT, 0, len(CONTENT) // pieces)
     assert spool.arrived(BODY) == 0
     assert take(spool, BODY, CONTENT, 0, len(CONTENT))

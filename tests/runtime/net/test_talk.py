@@ -12,7 +12,7 @@ from lines import KEYS, WAIT_S, channel, channels, lines
 
 from fedloom.core.errors import WireError
 from fedloom.runtime.net.line import CHUNK, CHUNK_BYTES, CONTROL, ENROL, LIMITS, NONCE
-from fedloom.runtime.net.talk import MOST_TOGETHER, SIGNATURE, Chunk, field_of, numbers_of, parsed
+from fedloom.runtime.net.talk import DEEPEST, MOST_TOGETHER, SIGNATURE, Chunk, field_of, numbers_of, parsed
 
 REFUSED = "unsigned, signed by somebody else, or out of its order; it is not read"
 DIGEST = blake3(b"body").hexdigest()
@@ -32,6 +32,16 @@ def test_messages_arrive_in_both_directions():
             assert server.receive(WAIT_S) == {"kind": "offer", "number": i, "text": "Zürich"}
             assert client.receive(WAIT_S) == {"kind": "task", "number": -i}
         assert server.receive(0.01) is None
+
+
+def test_what_is_nested_deeper_than_any_message_is_refused():
+    for opens, closes, levels in (("[", "]", DEEPEST - 2), ('{"a":', "}", DEEPEST - 2)):
+        whole = f'[{{"kind":"task","a":{opens * levels}1{closes * levels}}}]'
+        assert parsed(whole.encode())[0]["kind"] == "task"
+        with pytest.raises(WireError, match="nested deeper than 100 levels"):
+            parsed(whole.replace(opens * levels, opens * (levels + 1)).replace("1", "1" + closes).encode())
+    many = [{"kind": "cancel", "keys": [[]] * 1000}]
+    assert parsed(json.dumps(many).encode()) == many
 
 
 def test_a_message_that_is_sent_again_is_refused():

@@ -12,7 +12,7 @@ from .answers import answered
 from .line import CHUNK_BYTES
 from .seats import Given, Offer, Seat
 from .spool import Body
-from .talk import Chunk, Message, field_of
+from .talk import Chunk, Message, field_of, keys_of
 
 
 @dataclass(eq=False)
@@ -41,8 +41,8 @@ class Arrivals:
 
         Raises `WireError` for an offer that cannot be meant.
         """
-        keys, seconds = tuple(field_of(said, "keys", list)), field_of(said, "seconds", float)
-        if any(type(key) is not str for key in keys) or len(set(keys)) < len(keys):
+        keys, seconds = tuple(keys_of(said)), field_of(said, "seconds", float)
+        if len(set(keys)) < len(keys):
             raise WireError("an offer names the tasks that it answers, each of them once.")
         body = Body(field_of(said, "digest", str), field_of(said, "size", int))
         seat.spool.path(body.digest)  # is it a digest?

@@ -10,11 +10,12 @@ from typing import Protocol
 from ...core.errors import WireError
 from ...core.hidden import Advertise
 from ...core.task import Fault, Measure, Party, Prepare, Reply, Task, TaskBody, Train
-from ...core.tree import join
 from ...store.notes import Answered, Notes
 from ..trainer import Trainer
 from ..witness import Witness
-from .codec import reply_tree, task_of
+from .asked import asked, model_of
+from .bounds import Answers
+from .codec import reply_tree
 from .spool import Body, Spool
 from .talk import Message, field_of
 
@@ -68,6 +69,7 @@ class Desk:
         room: tells the trainer for how many clients a sum has room.
         witness: watches the coordinator's record.
         objects: says why the site's policy refuses a question at this moment; empty if it does not.
+        most: how many answers may wait to be settled.
     """
 
     trainer: Trainer
@@ -78,6 +80,7 @@ class Desk:
     room: Callable[[int], None]
     witness: Witness | None = None
     objects: Callable[[TaskBody], str] = lambda body: ""
+    most: Answers = Answers()
     refused: str = ""
     independent: bool = True
     waiting: dict[int, Answered] = field(default_factory=dict)
@@ -102,6 +105,8 @@ class Desk:
             return
         if isinstance(task.body, Train) and task.number in self.closed:
             return  # asked twice, and settled in between: trained again, it would be from another memory
+        if isinstance(task.body, Train):
+            self._refuse_too_many()
         if isinstance(task.body, Train) and self.witness is not None:
             self.witness.admit(task.body.round, model_of(message))
         with self.notes.together():  # on the disk at its end, and only then is anything offered
@@ -179,25 +184,18 @@ class Desk:
             self.witness.answered(task.number, task.body.round, model_of(message), body.digest)
         self.waiting[task.number] = kept
 
+    def _refuse_too_many(self) -> None:
+        """Refuse to train for a coordinator that settles nothing, before anything is counted; see `bounds`."""
+        held, most = sum(kept.size for kept in self.waiting.values()), self.most.models * self.outgoing.most
+        if len(self.waiting) >= self.most.number or held >= most:
+            raise WireError(
+                f"{len(self.waiting)} answers of {held:,} bytes wait here to be settled, and no run needs so many; is "
+                f"the coordinator in order?"
+            )
+
     def _task(self, message: Message) -> Task:
-        bodies = bodies_of(message)
-        body = task_of(join(message["body"], {key: self.incoming.get(named) for key, named in bodies.items()}))
+        task = asked(message, self.incoming.get)
+        if task.party != self.trainer.name:
+            raise WireError(f"a task is for {task.party[:80]!r}, and this is {self.trainer.name!r}.")
         self.room(field_of(message, "room", int))
-        return Task(field_of(message, "number", int), field_of(message, "party", str), body)
-
-
-def model_of(message: Message) -> str:
-    """Return the digest of the vector that a training task, which has been read, begins with."""
-    return bodies_of(message)[message["body"]["start"]["$array"]].digest
-
-
-def bodies_of(message: Message) -> dict[str, Body]:
-    """Return the bodies that a task's arrays lie in, by key; raises `WireError` for anything else."""
-    found = {}
-    for key, named in field_of(message, "arrays", dict).items():
-        match named:
-            case [str(digest), int(size)] if size > 0:
-                found[key] = Body(digest, size)
-            case _:
-                raise WireError("a task names each of its arrays by digest and size.")
-    return found
+        return task

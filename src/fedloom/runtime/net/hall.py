@@ -36,7 +36,7 @@ from .leases import Leases
 from .outbox import Outbox, bodies_in
 from .seats import Given, Seat
 from .spool import Body, Spool
-from .talk import Chunk, Message, field_of
+from .talk import Chunk, Message, field_of, keys_of, offset_of
 
 log = getLogger(__name__)
 GREETING = -1  # the ask of those who come
@@ -285,13 +285,13 @@ class Hall:
             case "beat":
                 return
             case "get":
-                self._serve(seat, field_of(said, "digest", str), field_of(said, "offset", int))
+                self._serve(seat, field_of(said, "digest", str), offset_of(said))
             case "offer":
                 self._arrivals.offered(seat, said)
             case "again":
                 self._again(seat)
             case "cancelled":
-                self._cancelled(seat, [str(key) for key in field_of(said, "keys", list)])
+                self._cancelled(seat, keys_of(said))
             case "witness" | "cosign" | "distrust":
                 self.watched(seat, said)
             case other:
@@ -395,6 +395,4 @@ class Hall:
         if digest not in asked:
             log.info("body not given", extra={"site": seat.name, "digest": digest[:12]})
             return  # an answer to a task that was cancelled in between
-        if not offset >= 0:
-            raise WireError(f"a body begins at byte 0, got {offset}.")
         seat.jobs.put(self._outbox.stream(digest, offset))

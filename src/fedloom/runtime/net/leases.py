@@ -7,17 +7,18 @@ from ...core.task import Evaluate
 from .seats import Given
 
 YEAR_S = 31_536_000.0  # a year: what is longer than the clock's dates reach cannot be told
+SHORTEST_BEAT_S, LONGEST_BEAT_S = 0.1, 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leases:
-    """How long the coordinator waits, in seconds: each above 0 and at most `YEAR_S`.
+    """How long the coordinator waits, in seconds: each above 0 and at most `YEAR_S`, but for the beat.
 
     Args:
         away_s: for a party that is not connected, before its tasks are given up.
         task_s: for the answer to a task, even if the party is there.
         evaluate_s: for the answer to an evaluation, whether the party is there or not: the run goes on without it.
-        beat_s: between signs of life; three of them missing end a connection.
+        beat_s: between signs of life, from `SHORTEST_BEAT_S` to `LONGEST_BEAT_S`; three missing end a connection.
     """
 
     away_s: float = 600.0
@@ -26,8 +27,12 @@ class Leases:
     beat_s: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, option in (("away_s", "--away"), ("task_s", "--lease"), ("evaluate_s", "--evaluate"), ("beat_s", "")):
-            timed(f"Leases.{name}{option and f' ({option})'}", getattr(self, name))
+        for name, option in (("away_s", "--away"), ("task_s", "--lease"), ("evaluate_s", "--evaluate")):
+            timed(f"Leases.{name} ({option})", getattr(self, name))
+        if not beating(self.beat_s):
+            raise ConfigError(
+                f"Leases.beat_s must be from {SHORTEST_BEAT_S:g} to {LONGEST_BEAT_S:,.0f} s, got {self.beat_s:g}."
+            )
 
     def lapse(self, given: Given, away: float | None) -> tuple[float, str]:
         """Return when a task is given up, and the reason: a sentence. `away` is since when its party is."""
@@ -37,6 +42,15 @@ class Leases:
         if away is None:
             return late
         return min(late, (max(given.since, away) + self.away_s, f"not connected for {self.away_s:g} s"))
+
+
+def beating(seconds: float) -> bool:
+    """Can there be so many seconds between signs of life?
+
+    >>> beating(10.0), beating(0.0)
+    (True, False)
+    """
+    return SHORTEST_BEAT_S <= seconds <= LONGEST_BEAT_S
 
 
 def timed(name: str, seconds: float) -> None:

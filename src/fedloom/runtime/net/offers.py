@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from .bounds import OFFERS
 from .line import CHUNK_BYTES
 from .seats import Stream
 from .spool import Body, Spool
@@ -18,17 +19,22 @@ class Offers:
         spool: of bodies that are sent.
         say: says a message: a kind, and its fields.
         send: lets the connection's writer send a body.
+        members: for how many this party answers; see `bounds`.
     """
 
     spool: Callable[[], Spool]
     say: Callable[..., None]
     send: Callable[[Stream], None]
+    members: int = 1
     _open: dict[str, Body] = field(default_factory=dict)  # by the keys of the tasks that they answer
     _arrived: "deque[str]" = field(default_factory=deque)
 
     def offer(self, keys: Sequence[str], body: Body, seconds: float) -> None:
         """Offer a reply to these tasks; if the line is lost first, they are asked again."""
+        before = [self._open[key].digest for key in keys if key in self._open]
         self._open.update(dict.fromkeys(keys, body))
+        self._arrived.extend(before)  # nobody asks for another answer that was offered before
+        self.receipt(list(self._open)[: -OFFERS * self.members])
         self.say("offer", keys=list(keys), digest=body.digest, size=body.size, seconds=seconds)
         if body.size <= CHUNK_BYTES:
             self.upload(body.digest, 0)

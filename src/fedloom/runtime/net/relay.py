@@ -16,15 +16,16 @@ from ...core.layout import Layout
 from ...core.metrics import Metrics
 from ...core.metrics import total as sum_of
 from ...core.task import Ask, Fault, Prepare, Reply, ReplyBody, Task, TaskBody, Train, Trained
-from ...core.tree import join
 from ...core.update import Update, fold, verify
 from ..witness import Witness
-from .codec import reply_tree, task_of
+from .asked import bodies_of, body_of
+from .bounds import TASKS, Answers
+from .codec import reply_tree
 from .desk import Offer
 from .hall import Hall
 from .kept import Kept
-from .spool import Body, Spool
-from .talk import Message, field_of
+from .spool import Spool
+from .talk import Message, field_of, number_of
 
 TICK_S = 1.0  # so often leases and deadlines are looked at
 UNSAID = "what it says names a site, so it stays at the relay; ask there."
@@ -130,6 +131,7 @@ class Relay:
         deadline_s: after so many seconds the sum of those who have answered goes up, and again after as many; None
             waits until everybody has answered or failed.
         now: the clock, in seconds.
+        most: how many dispatches may be open, for each member.
     """
 
     kept: Kept
@@ -139,6 +141,7 @@ class Relay:
     outgoing: Spool
     deadline_s: float | None = None
     now: Callable[[], float] = monotonic
+    most: Answers = Answers()
     stopped: bool = False
     refused: str = ""  # its sites refuse, and say so themselves
     independent: bool = False  # tasks that were asked together are answered together
@@ -171,6 +174,7 @@ class Relay:
             coming = self._coming.setdefault(together, {})
             coming[key] = (task, message)
             if len(coming) < size:
+                self._forget_oldest()
                 return
             self._coming = {name: tasks for name, tasks in self._coming.items() if not tasks.keys() & coming.keys()}
             running = {key for batch in self._batches for key in batch.keys.values()}  # they will be answered
@@ -247,8 +251,20 @@ class Relay:
 
     # -- what is behind
 
+    def _forget_oldest(self) -> None:
+        """Forget who was asked together with somebody that never came, where there are more than any run asks."""
+        while len(self._coming) > 1 and sum(map(len, self._coming.values())) > TASKS * len(self.above):
+            del self._coming[next(iter(self._coming))]
+
+    def _refuse_too_many(self) -> None:
+        """Refuse to train for a federation above that settles nothing; see `bounds`."""
+        if (open_ := len(self.kept.log.open())) >= self.most.number * len(self.above):
+            raise WireError(f"{open_} dispatches wait here to be settled, and no run needs so many.")
+
     def _begin(self, coming: Mapping[str, tuple[Task, Message]], offer: Offer) -> None:
         tasks = [task for task, _ in coming.values()]
+        if any(isinstance(task.body, Train) for task in tasks):
+            self._refuse_too_many()
         room = field_of(next(iter(coming.values()))[1], "room", int)
         total = self.total(room)
         self._hall.layouts[total.digest], self._hall.room = total, room
@@ -305,15 +321,14 @@ class Relay:
         return told
 
     def _task(self, message: Message) -> Task:
-        named = (message["body"], message["arrays"])
+        named = (message.get("body"), bodies_of(message))
         if self._last is None or self._last[0] != named:
-            arrays = {key: self.incoming.get(Body(*body)) for key, body in named[1].items()}
-            self._last = (named, task_of(join(named[0], arrays)))
+            self._last = (named, body_of(message, self.incoming.get))
         party = field_of(message, "party", str)
         if party not in self._here:
             raise WireError(f"a task is for {party[:80]!r}, and nobody here is called so.")
         merge = field_of(message, "merge", bool)
-        return Task(field_of(message, "number", int), self._here[party], self._last[1], merge)
+        return Task(number_of(message), self._here[party], self._last[1], merge)
 
 
 def _together(message: Message) -> tuple[str, int]:

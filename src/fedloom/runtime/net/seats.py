@@ -189,7 +189,10 @@ def _told_replaced(channel: Channel) -> None:
 
 
 def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
-    """Live as a connection's writer: do what is to be done, one thing after another, and give a sign in between."""
+    """Live as a connection's writer: do what is to be done, one thing after another, and give a sign in between.
+
+    Whatever fails closes the line: the reader finds out, and tells.
+    """
     try:
         for words, stream in _gathered(jobs, beat_s):
             if words:
@@ -199,7 +202,10 @@ def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
     except (FedloomError, OSError) as error:
         if not isinstance(error, LineLost):
             log.warning("not said", extra={"error": type(error).__name__, "said": str(error)})
-        channel.line.close()  # the reader finds out, and tells
+        channel.line.close()
+    except Exception as error:  # noqa: BLE001 (an open line that nobody writes to is never called again)
+        log.error("not said", extra={"error": type(error).__name__})
+        channel.line.close()
 
 
 def _gathered(jobs: "Queue[Job | None]", beat_s: float) -> Iterator[tuple[list[Message], Stream | None]]:

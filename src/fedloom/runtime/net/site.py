@@ -19,22 +19,25 @@ from typing import Any
 
 from ...core.errors import FedloomError, StorageError, WireError
 from ...core.task import Fault, Member
+from ...store.runs import is_id
 from ..identity import Peer, verify
 from .calling import pauses
 from .codec import TASKS, reply_tree
 from .desk import Works
 from .inbox import Inbox
+from .leases import beating
 from .line import CHUNK, CONTROL, NONCE, Line, LineLost
 from .offers import Offers
 from .reception import PROTOCOL
 from .seats import Job, Stream, Words, writing
-from .talk import Channel, Chunk, Message, field_of, numbers_of
+from .talk import Channel, Chunk, Message, field_of, key_of, keys_of, numbers_of, offset_of
 from .telling import Told, tellable, why
 
 log = getLogger(__name__)
 ENDS = "This site ends before it loses anything: mend that and join again, and it is asked again."
 LOOK_S = 1.0  # so often it is looked whether the certificate is due, and whether what was refused may be answered
-RENEW_S = 60.0  # so late it asks again for a certificate that did not come
+RENEW_S = 60.0  # so late it asks again for a certificate that did not come, with the same key
+MOST_REASON = 400  # characters of a reason that are said
 CONNECT_S = 15.0
 
 Jobs = Queue[Callable[[], None] | None]
@@ -62,7 +65,8 @@ class Site:
         check: the connection -> who is on its other side; raises for anybody but a coordinator or a relay.
         sign: with its own identity key.
         told: is told what happens: an event, and its values.
-        renewal: returns a request for a new certificate when it is due; renewed: is given the answer.
+        renewal: returns a request for a new certificate when it is due; renewed: is given the answer, and returns
+            whether it is the one to the request that is open.
         away_s: gives up when the coordinator was not reached for so long.
         over: is told how the run ended, before the coordinator hears that it is known.
         leaving: leave the run for good: what is open is answered, and between two rounds the coordinator lets it go.
@@ -78,7 +82,7 @@ class Site:
     sign: Callable[[bytes], bytes]
     told: Told = lambda event, /, **values: None
     renewal: Callable[[], Mapping[str, Any] | None] = lambda: None
-    renewed: Callable[[Mapping[str, Any]], object] = lambda answer: None
+    renewed: Callable[[Mapping[str, Any]], bool] = lambda answer: False
     over: Callable[[Ended], object] = lambda ended: None
     away_s: float = 86_400.0
     leaving: bool = False
@@ -98,8 +102,9 @@ class Site:
     _offers: Offers = field(init=False)
 
     def __post_init__(self) -> None:
-        self._inbox = Inbox(lambda: self.desk.incoming, self._say, self._start)
-        self._offers = Offers(lambda: self.desk.outgoing, self._say, self._send)
+        many = len(self.members)
+        self._inbox = Inbox(lambda: self.desk.incoming, self._say, self._start, lambda: self.desk.independent, many)
+        self._offers = Offers(lambda: self.desk.outgoing, self._say, self._send, many)
 
     def live(self) -> Ended:
         """Call, work and call again until the run has ended; raises `WireError` when it is refused for good."""
@@ -157,7 +162,7 @@ class Site:
             raise WireError("the coordinator did not answer hello with a welcome.")
         if welcome["kind"] == "refused":
             raise WireError(f"the coordinator refuses: {field_of(welcome, 'reason', str)}")
-        run, beat_s = field_of(welcome, "run", str), field_of(welcome, "beat_s", float)
+        run, beat_s = _welcomed(welcome)
         if self.run not in ("", run):
             raise WireError(f"the coordinator has begun another run, {run[:80]!r}; join again to take part in it.")
         if not self.run:
@@ -201,26 +206,25 @@ class Site:
             raise WireError(f"the coordinator speaks of another run, {str(said['run'])[:80]!r}.")
         match said["kind"]:
             case "task":
-                self.told("task", key=field_of(said, "key", str), attempt=field_of(said, "attempt", int))
+                self.told("task", key=key_of(said), attempt=field_of(said, "attempt", int))
                 self._inbox.task(said)
             case "cancel":
-                keys = [str(key) for key in field_of(said, "keys", list)]
+                keys = keys_of(said)
                 self._cancel(keys)
                 self._let(lambda: self._say("cancelled", later=True, keys=keys))  # behind what it is at
             case "settle":
                 counted, void = (set(numbers_of(said, name)) for name in ("counted", "void"))
                 self._let(lambda: self.desk.settle(counted, void))
             case "have":
-                self._offers.upload(field_of(said, "digest", str), field_of(said, "offset", int))
+                self._offers.upload(field_of(said, "digest", str), offset_of(said))
             case "receipt":
-                self._offers.receipt([str(key) for key in field_of(said, "keys", list)])
+                self._offers.receipt(keys_of(said))
             case "watch":
                 self.heard.put(self._introduce)
             case "record":
                 self.heard.put(lambda: self._watch(said))
             case "certificate":
-                self.renewed(field_of(said, "answer", dict))
-                self._renewing = -inf
+                self._renewed(field_of(said, "answer", dict))
             case "end":
                 ended = Ended(field_of(said, "status", str), field_of(said, "reason", str))
                 self._cancel(self._inbox.keys)
@@ -256,7 +260,7 @@ class Site:
         except StorageError:
             raise  # nothing was wrong with what it was shown
         except FedloomError as error:
-            self._say("distrust", reason=str(error))
+            self._say("distrust", reason=str(error)[:MOST_REASON])
             raise
 
     def _cancel(self, keys: Sequence[str]) -> None:
@@ -268,8 +272,8 @@ class Site:
         """Let the worker do this, once what was shown of the record before it was checked."""
         self.heard.put(lambda: self.todo.put(job))
 
-    def _start(self, key: str, message: Message) -> None:
-        self._let(lambda: self._answer(key, message))
+    def _start(self, number: int) -> None:
+        self._let(lambda: self._answer(number))
 
     def _work(self, jobs: Jobs, after: Callable[[], None]) -> None:
         try:
@@ -291,10 +295,13 @@ class Site:
         for digest in self._offers.forget():
             self.desk.received(digest)
 
-    def _answer(self, key: str, message: Message) -> None:
+    def _answer(self, number: int) -> None:
+        message = self._inbox.take(number)
+        if message is None:
+            return
+        key: str = message["key"]
         try:
-            if not (self._inbox.unwanted(key) and self.desk.independent):
-                self.desk.answer(key, message, self._offers.offer)
+            self.desk.answer(key, message, self._offers.offer)
             if self.desk.refused:
                 self.told("refused", said=f"{self.desk.refused} This site stays, and takes part as soon as it may.")
         except StorageError:
@@ -303,12 +310,19 @@ class Site:
             self.told("refused", said=str(error))
             fault = Fault(self.name, phase_of(message), type(error).__name__, tellable(error))
             self._offers.offer([key], self.desk.outgoing.put(reply_tree(fault)), 0.0)
-        self._inbox.done(key, message)
+        self._inbox.done(number)
 
     def _renew(self) -> None:
         if monotonic() - self._renewing >= RENEW_S and (request := self.renewal()):
             self._renewing = monotonic()
             self._say("renew", request=request)
+
+    def _renewed(self, answer: Mapping[str, Any]) -> None:
+        """Take the next certificate; who asks twice, since the first answer is late, is answered twice."""
+        if self._renewing == -inf or not self.renewed(answer):
+            self.told("passed over", said="a certificate that answers no open request")
+            return
+        self._renewing = -inf
 
     def _end(self, ended: Ended) -> None:
         """Take note of how the run ended, and leave for good."""
@@ -323,6 +337,16 @@ class Site:
     def _say(self, kind: str, *, later: bool = False, **fields: Any) -> None:
         run = {} if kind in ("bye", "leave", "renew") else {"run": self.run}
         self._jobs.put(Words({"kind": kind, **run, **fields}, later))
+
+
+def _welcomed(welcome: Message) -> tuple[str, float]:
+    """Return the run and the seconds between signs of life; raises `WireError` for what cannot be meant."""
+    run, beat_s = field_of(welcome, "run", str), field_of(welcome, "beat_s", float)
+    if not is_id(run):
+        raise WireError(f"{run[:80]!r} is not the id of a run.")
+    if not beating(beat_s):
+        raise WireError(f"the coordinator cannot mean {beat_s:g} s between signs of life; compare the versions.")
+    return run, beat_s
 
 
 def phase_of(message: Message) -> str:

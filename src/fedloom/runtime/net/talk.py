@@ -23,6 +23,9 @@ DOMAIN = b"fedloom message 1\0"
 SIGNATURE = 64
 PATIENCE_S = 30.0  # for the other side's nonce
 MOST_TOGETHER = 64  # messages in a frame
+DEEPEST = 100  # levels of a frame: more than any message has, and far from where a thread's stack ends
+MOST_NUMBER = 2**63 - 1  # of a dispatch: what journals hold
+MOST_KEY = 200  # characters
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 Message = dict[str, Any]
@@ -127,11 +130,22 @@ def parsed(payload: bytes) -> list[Message]:
         messages = json.loads(payload, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise WireError("a frame of messages is not JSON.") from error
+    if payload.count(b"[") + payload.count(b"{") > DEEPEST and _deeper(messages, DEEPEST):
+        raise WireError(f"a frame of messages is nested deeper than {DEEPEST} levels.")
     if not isinstance(messages, list) or not 0 < len(messages) <= MOST_TOGETHER:
         raise WireError(f"a frame of messages is not a list of 1 to {MOST_TOGETHER}.")
     if not all(isinstance(message, dict) and isinstance(message.get("kind"), str) for message in messages):
         raise WireError("a message is not a JSON object with a kind.")
     return messages
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Has a value of JSON more levels than so many?"""
+    level = [value]
+    for _ in range(levels):
+        inner = [part for part in level if type(part) is dict or type(part) is list]
+        level = [each for part in inner for each in (part.values() if type(part) is dict else part)]
+    return any(type(part) is dict or type(part) is list for part in level)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Message:
@@ -156,10 +170,42 @@ def field_of(message: Mapping[str, Any], name: str, kind: type, default: Any = .
     return value
 
 
+def number_of(message: Mapping[str, Any]) -> int:
+    """Return a task's dispatch number; raises `WireError` for anything else."""
+    number: int = field_of(message, "number", int)
+    if not 0 < number <= MOST_NUMBER:
+        raise WireError(f"message {message.get('kind')!r}: number must be from 1 to {MOST_NUMBER:,}.")
+    return number
+
+
+def key_of(message: Mapping[str, Any]) -> str:
+    """Return the key that a task is known by; raises `WireError` for anything else."""
+    key: str = field_of(message, "key", str)
+    if not 0 < len(key) <= MOST_KEY:
+        raise WireError(f"message {message.get('kind')!r}: key must be a text of at most {MOST_KEY} characters.")
+    return key
+
+
+def keys_of(message: Mapping[str, Any]) -> list[str]:
+    """Return a message's list of keys; raises `WireError` for anything else."""
+    keys: list[str] = field_of(message, "keys", list)
+    if not all(type(key) is str for key in keys):
+        raise WireError(f"message {message.get('kind')!r}: keys must be texts.")
+    return keys
+
+
+def offset_of(message: Mapping[str, Any]) -> int:
+    """Return from which byte on a body is asked for; raises `WireError` for anything else."""
+    offset: int = field_of(message, "offset", int)
+    if not 0 <= offset <= MOST_NUMBER:
+        raise WireError(f"message {message.get('kind')!r}: a body begins at byte 0, got {offset}.")
+    return offset
+
+
 def numbers_of(message: Mapping[str, Any], name: str, most: int = 100_000) -> list[int]:
     """Return a message's list of dispatch numbers; raises `WireError` for anything else."""
     found: list[int] = field_of(message, name, list)
-    if len(found) > most or any(type(number) is not int or not 0 < number < 2**63 for number in found):
+    if len(found) > most or any(type(number) is not int or not 0 < number <= MOST_NUMBER for number in found):
         raise WireError(f"message {message.get('kind')!r}: {name} must be at most {most:,} dispatch numbers.")
     return found
 
