@@ -1,12 +1,11 @@
 import sys
-from pathlib import Path
 
 import pytest
 
 import fedloom
 from apps import TOML, app, written
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.load import DEMO, _local, changed, load
+from fedloom.load import DEMO, changed, load
 
 PYTHON = """\
 import fedloom
@@ -187,12 +186,6 @@ def test_an_own_class_in_an_app_file_is_known_by_its_source(tmp_path):
 
 def test_the_toml_of_these_tests_is_an_app(tmp_path):
     assert isinstance(load(written(tmp_path, TOML)).app, fedloom.App)
-
-
-def test_pythons_own_modules_below_the_apps_folder_stay():
-    assert "json" in sys.modules
-    assert "json" not in _local(Path("/"))
-    assert "numpy" not in _local(Path("/"))
 
 
 def test_true_is_no_number_in_an_app_in_python_either():
