@@ -134,6 +134,13 @@ def test_the_identity_follows_the_settings(tmp_path):
         assert identity(path, "seed=1") != identity(path, "seed=2")
 
 
+def test_the_identity_follows_the_loss_of_a_torch_model(tmp_path):
+    model = "fedloom.torch_model(lambda: nn.Linear(13, 3))"
+    path = python(tmp_path, "from torch import nn\n" + PYTHON.replace('fedloom.BuiltIn(name="logistic")', model))
+    assert identity(path) == identity(path, "model.objective.loss=cross_entropy")
+    assert identity(path) != identity(path, "model.objective.loss=mse")
+
+
 def test_the_identity_is_not_about_where_rows_lie_and_who_holds_them(tmp_path):
     text = (
         '[data]\nsource = "csv"\npath = "a.csv"\nlabel = { column = "y", classes = ["0", "1"] }\ncolumns = { x = {} }\n'
