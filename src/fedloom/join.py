@@ -216,6 +216,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
         usage,
         datetime.now,
         app.strategy,
+        app.rounds,
         lambda: approved(joining.home, loaded.identity),
         Account.opened(*books, ran(loaded, run, own.train_size), policy.budget, notes),
     )
