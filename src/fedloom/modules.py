@@ -60,8 +60,8 @@ class Modules(MetaPathFinder):
     """
 
     app: Path
-    files: dict[Path, bytes] = field(default_factory=dict)
-    names: dict[Path, ModuleSpec] = field(default_factory=dict)
+    files: dict[Path, bytes] = field(default_factory=dict, repr=False)
+    names: dict[Path, ModuleSpec] = field(default_factory=dict, repr=False)
     sealed: bool = False
 
     @property
