@@ -22,6 +22,10 @@ def other(params, data, config):
     return dict(params)
 
 
+def torch_model(*objective):
+    return fedloom.torch_model(lambda: nn.Linear(2, 2), *objective)
+
+
 @dataclass(frozen=True)
 class Part:
     size: float = 1.0
@@ -43,6 +47,9 @@ PAIRS = {
     "functions of partials": (functools.partial(one, 1), functools.partial(other, 1)),
     "penalties of models": (fedloom.logistic(3), fedloom.logistic(3, l2=0.1)),
     "sizes of models": (fedloom.logistic(3), fedloom.logistic(4)),
+    "losses of a torch model": (torch_model("cross_entropy"), torch_model("binary_cross_entropy")),
+    "functions as losses": (torch_model(one), torch_model(other)),
+    "functions as metrics": (torch_model("cross_entropy", {"m": one}), torch_model("cross_entropy", {"m": other})),
     "order": ([1, 2], [2, 1]),
     "infinity": (float("inf"), float("-inf")),
 }

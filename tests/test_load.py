@@ -1,12 +1,11 @@
 import sys
-from pathlib import Path
 
 import pytest
 
 import fedloom
 from apps import TOML, app, written
 from fedloom.core.errors import ConfigError, StrategyError
-from fedloom.load import DEMO, _local, changed, load
+from fedloom.load import DEMO, changed, load
 
 PYTHON = """\
 import fedloom
@@ -135,6 +134,13 @@ def test_the_identity_follows_the_settings(tmp_path):
         assert identity(path, "seed=1") != identity(path, "seed=2")
 
 
+def test_the_identity_follows_the_loss_of_a_torch_model(tmp_path):
+    model = "fedloom.torch_model(lambda: nn.Linear(13, 3))"
+    path = python(tmp_path, "from torch import nn\n" + PYTHON.replace('fedloom.BuiltIn(name="logistic")', model))
+    assert identity(path) == identity(path, "model.objective.loss=cross_entropy")
+    assert identity(path) != identity(path, "model.objective.loss=mse")
+
+
 def test_the_identity_is_not_about_where_rows_lie_and_who_holds_them(tmp_path):
     text = (
         '[data]\nsource = "csv"\npath = "a.csv"\nlabel = { column = "y", classes = ["0", "1"] }\ncolumns = { x = {} }\n'
@@ -187,12 +193,6 @@ def test_an_own_class_in_an_app_file_is_known_by_its_source(tmp_path):
 
 def test_the_toml_of_these_tests_is_an_app(tmp_path):
     assert isinstance(load(written(tmp_path, TOML)).app, fedloom.App)
-
-
-def test_pythons_own_modules_below_the_apps_folder_stay():
-    assert "json" in sys.modules
-    assert "json" not in _local(Path("/"))
-    assert "numpy" not in _local(Path("/"))
 
 
 def test_true_is_no_number_in_an_app_in_python_either():

@@ -57,7 +57,8 @@ class Leaving:
         tensors: of every update; home: leaves of the model that stay.
         wire: what an update is on the wire, its dtype, and bytes_up: its size.
         protections: stages, gather and differential privacy, in words.
-        rounds: at most; evaluations: at most, besides those for a report after the last round.
+        rounds: of the app; evaluations: as it measures, besides those for a report after the last round. A site
+            refuses a round after the last; how often it answers, its policy bounds.
         training: sums beside each update; weight: what tells how much it counts.
         metrics: sums of each evaluation, and bytes_measured: their size, as float64.
         statistics: sums over columns, before round 1.

@@ -56,9 +56,10 @@ def _settings(value: Any) -> dict[str, Any]:
 
 
 def _plain(model: Any) -> dict[str, Any]:
-    """Return the settings of a model that are plain values, such as its penalty; the rest is code and weights."""
+    """Return a model's settings: plain values, such as its penalty, and its objective; the rest is code and weights."""
     names = [f.name for f in fields(model) if f.name not in HIDDEN] if is_dataclass(model) else []
-    return {n: described(v) for n in names if isinstance(v := getattr(model, n), str | int | float)}
+    found = {n: getattr(model, n) for n in names}
+    return {n: described(v) for n, v in found.items() if n == "objective" or isinstance(v, str | int | float)}
 
 
 def digest(value: Any) -> str:

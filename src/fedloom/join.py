@@ -221,6 +221,7 @@ def desk(loaded: Loaded, joining: Joining, own: SiteRows, books: tuple[Ledger, i
         counters(joining.home, books[0], loaded.identity, run),
         datetime.now,
         app.strategy,
+        app.rounds,
         lambda: approved(joining.home, loaded.identity),
         account,
     )

@@ -1,21 +1,20 @@
 """From a file's name to an app: Python, TOML, or the built-in demo; and settings changed from outside."""
 
-import importlib.util
 import sys
-import sysconfig
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from hashlib import sha256
+from importlib.util import module_from_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from .app import App
 from .core.errors import ConfigError, FedloomError
+from .modules import Modules, modules
 
 DEMO = "demo"
-_NOT_LOCAL = ("__main__", "__mp_main__", "fedloom")
-_INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _EXAMPLES = Path(__file__).parent / "examples"
 
 
@@ -43,11 +42,12 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
         return Loaded(app, name if name == DEMO else str(path.resolve()), app.digest, tuple(overrides))
     if path.suffix != ".py":
         raise ConfigError(f"{name}: an app is a .py or a .toml file, got {path.suffix or 'no suffix'!r}.")
-    app, code = _from_python(path.resolve())
-    app = replace(app, name=path.stem) if app.name == App.name else app  # as for a .toml without a name
-    for override in overrides:
-        app = changed(app, override)
-    identity = sha256(f"{app.digest}{code}".encode()).hexdigest()
+    with modules(path.resolve()) as code:
+        app = _from_python(path.resolve(), code)
+        for override in overrides:
+            app = changed(app, override)
+        settings = app.digest  # builds the model, which may import more
+    identity = sha256(f"{settings}{code.digest}".encode()).hexdigest()
     return Loaded(app, str(path.resolve()), identity, tuple(overrides))
 
 
@@ -57,19 +57,12 @@ def _suggested(path: Path) -> str:
     return f"did you mean {near[0]!r}?" if near else "`fedloom new FILE.csv` writes one for your own rows."
 
 
-def _from_python(path: Path) -> tuple[App, str]:
+def _from_python(path: Path, code: Modules) -> App:
     """Run the file as a module, with its folder first among those that imports look in; return its `app`."""
-    for name in _local(path.parent):
-        del sys.modules[name]  # an earlier load's: what the file imports is part of its identity, and may have changed
-    before, folder = set(sys.modules), str(path.parent)
-    spec = importlib.util.spec_from_file_location(f"fedloom_app_{path.stem}", path)
-    assert spec is not None, "a .py file has a loader"
-    assert spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent)
     sys.path.insert(0, folder)
-    sys.modules[spec.name] = module  # so that dataclasses and inspect find the file's source
     try:
-        spec.loader.exec_module(module)
+        module = _run(code)
     except FedloomError:
         raise
     except (Exception, SystemExit) as error:
@@ -81,7 +74,16 @@ def _from_python(path: Path) -> tuple[App, str]:
     app = getattr(module, "app", None)
     if not isinstance(app, App):
         raise ConfigError(f"{path.name} has no app; write `app = fedloom.App(…)` at its top level.")
-    return app, _code({path, *(file for name, file in _local(path.parent).items() if name not in before)})
+    return replace(app, name=path.stem) if app.name == App.name else app  # as for a .toml without a name
+
+
+def _run(code: Modules) -> ModuleType:
+    spec = code.top()
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # so that dataclasses and inspect find the file's source
+    assert spec.loader is not None, "a .py file has a loader"
+    spec.loader.exec_module(module)
+    return module
 
 
 def _place(error: BaseException, path: Path) -> str:
@@ -91,23 +93,6 @@ def _place(error: BaseException, path: Path) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f"line {line}: " if line else ""
-
-
-def _local(folder: Path) -> dict[str, Path]:
-    """Return the files of the modules imported from that folder, by module; fedloom's own and installed ones apart."""
-    found = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
-    files = {name: Path(file) for name, file in found.items() if file and name.split(".")[0] not in _NOT_LOCAL}
-    return {n: f for n, f in files.items() if f.is_relative_to(folder) and not _installed(f)}
-
-
-def _installed(file: Path) -> bool:
-    """Is it Python's own or a package's, though it may lie below the app's folder: ~/app.py and ~/.pyenv?"""
-    return "site-packages" in file.parts or any(file.is_relative_to(place) for place in _INSTALLED)
-
-
-def _code(files: Iterable[Path]) -> str:
-    texts = [file.read_bytes() for file in files if file.is_file()]
-    return sha256(b"".join(sorted(sha256(text).digest() for text in texts))).hexdigest()
 
 
 def changed(app: App, override: str) -> App:

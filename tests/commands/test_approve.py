@@ -45,6 +45,16 @@ def test_what_leaves_is_shown_and_nothing_holds_before_the_word(site):
     assert listed(home) == []
 
 
+def test_what_bounds_a_coordinator_is_said_beside_what_the_app_means(site):
+    run, home, path = site
+    said = "this site refuses rounds other than 1 to 2, and its policy bounds what it answers in a run: trainings "
+    none = "without a limit (largest_rounds), evaluations and statistics without a limit (largest_queries); runs "
+    assert said + none + "without a limit (largest_runs)" in run(path, typed="n\n").stdout
+    (home / "policy.toml").write_text("largest_rounds = 4\nlargest_queries = 1000\nlargest_runs = 1\n")
+    some = "4 at most (largest_rounds), evaluations and statistics 1,000 at most (largest_queries); runs 1 at most"
+    assert said + some in run(path, typed="n\n").stdout
+
+
 def test_without_an_answer_nothing_is_approved(site):
     run, home, path = site
     assert run(path, typed="").exit_code == 1

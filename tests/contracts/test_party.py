@@ -20,7 +20,7 @@ NAME = "site0"
 def guarded(there, held, tmp_path):
     usage = Usage(tmp_path / "usage.db", "app", "run")
     held.callback(usage.close)
-    return Guarded(there.parties[NAME], Policy(), usage, datetime.now, there.strategy, lambda: True)
+    return Guarded(there.parties[NAME], Policy(), usage, datetime.now, there.strategy, 9, lambda: True)
 
 
 PARTIES = {"trainer": lambda there, held, tmp_path: there.parties[NAME], "behind a policy": guarded}

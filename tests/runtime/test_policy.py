@@ -75,7 +75,7 @@ def guarded(usages):
         clock = now if callable(now) else lambda: now
         site = party or Site(answers, [], [])
         yes = approved if callable(approved) else lambda: approved
-        return Guarded(site, policy, usage or usages(), clock, strategy or fedavg(), yes)
+        return Guarded(site, policy, usage or usages(), clock, strategy or fedavg(), 9, yes)
 
     return made
 
@@ -121,6 +121,15 @@ def test_a_revoked_app_ends_at_once(guarded):
     guard = guarded(Policy(), approved=lambda: next(word))
     assert asked(guard) is ANSWERS[Train]
     assert "nobody has approved" in refused(guard)
+
+
+@pytest.mark.parametrize("round", [-1, 0, 10, 1001])
+def test_a_round_that_the_sites_own_copy_does_not_have(guarded, round):
+    said = "this site's copy of the app has rounds 1 to 9, got {}; a longer run is another app, to be approved there."
+    guard = guarded(Policy())
+    assert refused(guard, round=round) == said.format(round)
+    assert asked(guard, round=9) is ANSWERS[Train]
+    assert asked(guard, round=9) is ANSWERS[Train]  # how often, is for `largest_rounds`
 
 
 def test_a_small_cohort(guarded):

@@ -58,6 +58,7 @@ def command(
 def _approve(loaded: Loaded, home: Path, yes: bool) -> None:
     policy, shown = policyfile.read(home), leaving(loaded.app)
     show(loaded, shown)
+    _say(_enforced(policy, shown))
     _say(policyfile.told(home, policy))
     if warned := _unwitnessed(home, policy):
         _say(warned)
@@ -75,6 +76,21 @@ def _approve(loaded: Loaded, home: Path, yes: bool) -> None:
         typer.confirm(f"May all of this leave {home.resolve()}?", abort=True)
     path = store(home, approval_of(loaded, shown))
     _say(f"approved: {path}")
+
+
+def _enforced(policy: Policy, shown: Leaving) -> str:
+    """Say which of the numbers above a coordinator cannot exceed: an app says what is meant, and a policy binds."""
+    bounds = {"trainings": "largest_rounds", "evaluations and statistics": "largest_queries"}
+    answered = [f"{what} {_bound(policy, name)}" for what, name in bounds.items()]
+    return (
+        f"how often it is asked is up to the coordinator: this site refuses rounds other than 1 to {shown.rounds}, and "
+        f"its policy bounds what it answers in a run: {', '.join(answered)}; runs {_bound(policy, 'largest_runs')}"
+    )
+
+
+def _bound(policy: Policy, name: str) -> str:
+    most = getattr(policy, name)
+    return f"{'without a limit' if most is None else f'{most:,} at most'} ({name})"
 
 
 def _unwitnessed(home: Path, policy: Policy) -> str:
@@ -123,7 +139,7 @@ def show(loaded: Loaded, shown: Leaving) -> None:
         names = ", ".join(each.rpartition(": ")[0] for each in shown.statistics)
         _say(f"before round 1, count, sum and squares of {counted(len(shown.statistics), 'column')}: {names}")
     whole = shown.bytes_up * shown.rounds + shown.bytes_measured * shown.evaluations
-    _say(f"all of a run's updates and evaluations together: {megabytes(whole)}")
+    _say(f"all of a run's updates and evaluations together: {megabytes(whole)}, if each is asked for once")
 
 
 def _changed(changes: list[str], of: str) -> None:

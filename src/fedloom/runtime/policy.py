@@ -173,7 +173,7 @@ class Guarded:
         party: that answers; policy: the site's.
         usage: counters of the app and the run.
         now: the site's local time.
-        strategy: of the site's own copy of the app.
+        strategy, rounds: of the site's own copy of the app.
         approved: has somebody approved that copy here? Asked for every task, so that a revoked app ends at once.
         account: of the data set; None keeps no ledger, for who tries parts out.
     """
@@ -183,6 +183,7 @@ class Guarded:
     usage: Usage
     now: Callable[[], datetime]
     strategy: Strategy
+    rounds: int
     approved: Callable[[], bool]
     account: Account | None = None
     _told: set[str] = field(default_factory=set)  # faults that were counted, each with the question
@@ -227,6 +228,11 @@ class Guarded:
             return _lacks(lacking)
         if not policy.open(self.now()):
             return f"this site answers {_opening(policy)}, local time; ask again then."
+        if isinstance(body, Train) and not 1 <= body.round <= self.rounds:
+            return (
+                f"this site's copy of the app has rounds 1 to {self.rounds}, got {body.round}; a longer run is another "
+                "app, to be approved there."
+            )
         if isinstance(body, Train) and body.cohort < policy.smallest_cohort:
             return (
                 f"this site trains in cohorts of {policy.smallest_cohort} clients or more, got {body.cohort}; ask more."
