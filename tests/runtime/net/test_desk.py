@@ -1,6 +1,7 @@
 """A site's desk: nothing is trained twice, and only what was counted moves memory, in this process or the next."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -268,3 +269,13 @@ def test_what_the_policy_refuses_before_training_is_asked_for_again_once(place):
     assert [desk.again(), desk.again(), desk.refused] == [True, False, ""]
     place.asked(desk, 1, Prepare({}))
     assert (desk.refused, desk.again()) == ("", False)
+
+
+@pytest.mark.parametrize(("phase", "event"), [("policy", "refused"), ("train", "fault")])
+def test_a_site_logs_what_it_answers_instead_of_an_update(place, caplog, phase, event):
+    desk = place.desk()
+    fault = Fault("site0", phase, "ValueError", "cohorts of 5 or more")
+    desk.party = SimpleNamespace(answer=lambda tasks: [Reply((1,), ("site0",), fault)])
+    place.asked(desk, 1)
+    (line,) = caplog.records
+    assert (line.levelname, line.message, line.key, line.said) == ("WARNING", event, "train/1", "cohorts of 5 or more")

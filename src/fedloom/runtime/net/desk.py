@@ -5,6 +5,7 @@ What must survive a crash is written down before anything is sent.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from logging import getLogger
 from typing import Protocol
 
 from ...core.errors import WireError
@@ -18,6 +19,9 @@ from .bounds import Answers
 from .codec import reply_tree
 from .spool import Body, Spool
 from .talk import Message, field_of
+
+POLICY = "policy"  # the phase of a refusal
+log = getLogger(__name__)
 
 Offer = Callable[[Sequence[str], Body, float], None]  # keys of the tasks that it answers, the reply, seconds
 
@@ -115,6 +119,9 @@ class Desk:
             self._note(task, reply, body, message)
         if isinstance(task.body, Measure | Prepare):
             self._learn_whether_refused(task.body, reply)
+        elif isinstance(fault := reply.body, Fault):
+            what = "refused" if fault.phase == POLICY else "fault"
+            log.warning(what, extra={"key": key, "error": fault.error, "said": fault.message})
         offer([key], body, reply.seconds)
 
     def cancel(self, keys: Collection[str]) -> None:
@@ -160,7 +167,7 @@ class Desk:
         return True
 
     def _learn_whether_refused(self, body: TaskBody, reply: Reply) -> None:
-        by_policy = isinstance(reply.body, Fault) and reply.body.phase == "policy"
+        by_policy = isinstance(reply.body, Fault) and reply.body.phase == POLICY
         self.refused = reply.body.message if isinstance(reply.body, Fault) and by_policy else ""
         self._question = body if by_policy else None
 
