@@ -601,3 +601,15 @@ def test_only_the_last_round_can_be_recorded_again(there):
     there.recorder.close_round(first)
     there.recorder.flush()
     assert there.recorder.record.tree.size == size
+
+
+def test_who_is_shown_no_record_remembers_nothing_that_must_be_in_it(tmp_path):
+    north = witness(tmp_path / "north")
+    north.meet(replace(peer(), role="relay"))
+    for number in range(3):
+        north.answered(number, 1, "model", "body")
+        north.settled([number], [])
+    assert north.seen.owed == {}
+    north.meet(peer())
+    north.answered(9, 1, "model", "body")
+    assert list(north.seen.owed) == ["9"]

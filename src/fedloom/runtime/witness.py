@@ -91,6 +91,7 @@ class Witness:
     clock: Callable[[], float] = monotonic
     seen: Seen = field(default_factory=Seen)
     _met: Key | None = None
+    _shows: bool = True  # is it a coordinator that is there?
     _alone: float | None = None  # since when it has been shown checkpoints without the others
     _mine: Key = field(init=False)
 
@@ -107,7 +108,8 @@ class Witness:
             raise RecordError(f"what is kept in {self.folder} is not what a witness writes: {error}.") from error
 
     def meet(self, peer: Peer) -> None:
-        """Refuse whoever shows no record, if it insists on others who watch it."""
+        """Learn who is there: a coordinator, or who shows no record, whom it refuses if it insists on others."""
+        self._shows = peer.role == "coordinator"
         if self.least and peer.role != "coordinator":
             raise RecordError(
                 f"this site's policy asks for {self.least} other witnesses of the record, and {peer} shows none; join "
@@ -131,6 +133,8 @@ class Witness:
 
     def answered(self, number: int, round: int, model: str, body: str) -> None:
         """Remember an answer to a training task: the record must have it once it was counted."""
+        if not self._shows:
+            return
         with self._changing():
             self.seen.owed[str(number)] = [round, model, body, False, 0]
             if self.least and (seen := _start(round, model)) not in self.seen.unseen:
