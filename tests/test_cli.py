@@ -44,6 +44,7 @@ COMMANDS = {
     "predict": "Apply a run's model to new rows",
     "new": "Write a commented TOML app for your own CSV file",
 }
+LONG = ("serve", "join", "relay", "try")
 
 
 def only_run(folder="runs"):
@@ -58,9 +59,9 @@ def test_help_says_what_a_command_does(command, name):
     assert COMMANDS[name] in " ".join(told.out.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("name", ["provision", "serve", "join", "relay", "try"])
-def test_help_of_what_needs_many_words_shows_them(command, name):
-    assert f"fedloom {name} " in " ".join(command(name, "--help").out.split())
+@pytest.mark.parametrize("words", ["provision coordinator", *(f"{name} app.toml" for name in LONG)])
+def test_help_of_what_needs_many_words_shows_them(command, words):
+    assert f"fedloom {words} --" in " ".join(command(words.split()[0], "--help").out.split())
 
 
 def test_help_names_every_command(command):
