@@ -260,8 +260,8 @@ class Coordinator:
         self.hall.room, self.hall.roster = room, list(members)
         self.kept = federation = Kept(self.hall, self.log, self.serving.keep_updates, self._between_rounds, self.folder)
         federation.streams = app.strategy.schedule.streams
-        measured, busy = self.measured, self.hall.busy
-        return Training(app, model, federation, terms, found, None, measured, founders=len(members), busy=busy)
+        training = Training(app, model, federation, terms, found, None, self.measured, founders=len(members))
+        return replace(training, busy=self.hall.busy, patience_s=self.serving.leases.evaluate_s)
 
     def _make_room(self) -> None:
         """Learn how many clients a sum has room for, and how columns are measured, before the members are known.

@@ -41,7 +41,8 @@ class Training:
         measured: names of the parties that hold examples out; where they are many, of all that may.
         engine: what carries the tasks, as it is journaled.
         founders: how many members the run began with, where that is not how many there are.
-        busy: returns who still trains when a round is closed; see `Measuring`.
+        busy: returns who still trains when a round is closed; patience_s: how long who does is waited for when the run
+            may be over; see `Measuring`.
     """
 
     app: App
@@ -54,6 +55,7 @@ class Training:
     engine: Any = NETWORK
     founders: int | None = field(default=None, kw_only=True)
     busy: Callable[[], Collection[str]] | None = field(default=None, kw_only=True)
+    patience_s: float = field(default=0.0, kw_only=True)
 
     def close(self) -> None:
         """End what was started to carry tasks."""
@@ -115,9 +117,9 @@ class Training:
         """Yield the state after each round from `state` on, evaluated, until the app's stopping rule ends it.
 
         `closed` is given each state before anybody sees its model, who measures it included. Nobody waits for who still
-        trains: its last figures stand in. A run never ends on such figures.
+        trains: its last figures stand in. Before a run ends on such figures, everybody is waited for a while.
         """
-        measuring = Measuring(self.federation, self.busy, later=self.app.evaluate_every > 1)
+        measuring = Measuring(self.federation, self.busy, self.patience_s)
         with closing(measuring):
             yield from self._rounds(state, closed, measuring)
 
@@ -131,11 +133,11 @@ class Training:
             closed(self.priced(moved))
             last = moved.round == app.rounds
             due = moved.round % app.evaluate_every == 0 or last
-            state = self._evaluated(moved, measuring, everybody=last) if due else moved
-            before, (memory, verdict) = memory, self._judged(memory, state)
-            if verdict is not None and state.measured_at:
-                state = self._evaluated(moved, measuring, everybody=True)
-                memory, verdict = self._judged(before, state)
+            state, whole = self._evaluated(moved, measuring, everybody=last) if due else (moved, False)
+            before, (memory, verdict) = memory, self._judged(memory, state, whole)
+            if verdict is not None and state.measured_at and not last:
+                state, whole = self._evaluated(moved, measuring, everybody=True)
+                memory, verdict = self._judged(before, state, whole)
             state = self.priced(state.but(stop=memory))
             if verdict is None:
                 yield state
@@ -143,24 +145,26 @@ class Training:
             yield state.but(status=verdict.status, reason=verdict.reason)
             return
 
-    def _judged(self, memory: Tree, state: State) -> tuple[Tree, Verdict | None]:
-        figures = state.metrics.view() if state.metrics is not None else None
+    def _judged(self, memory: Tree, state: State, whole: bool) -> tuple[Tree, Verdict | None]:
+        figures = state.metrics.view() if whole and state.metrics is not None else None
         memory, verdict = self.app.stop.judge(memory, state.round, self.app.rounds, figures)
         return memory, verdict or self._exhausted(state.round + 1)
 
     def evaluated(self, state: State) -> State:
         """Return the state with its figures: on every site's held-out rows, and pooled, or on the test part."""
-        return self._evaluated(state, Measuring(self.federation, self.busy, later=False), everybody=True)
+        found, _ = self._evaluated(state, Measuring(self.federation, self.busy, self.patience_s), everybody=True)
+        return found
 
-    def _evaluated(self, state: State, measuring: Measuring, *, everybody: bool) -> State:
+    def _evaluated(self, state: State, measuring: Measuring, *, everybody: bool) -> tuple[State, bool]:
+        """Return the state with its figures, and whether they are of all: before, nothing is judged by them."""
         names, body = self.measurers(state.round), Evaluate(state.vector)
-        found, faults = measuring.of(names, state.round, body, everybody)
-        sites, metrics = {site: figures for site, (_, figures) in found.items()}, self._central(state)
+        seen = measuring.of(names, state.round, body, everybody)
+        sites, metrics = {site: figures for site, (_, figures) in seen.figures.items()}, self._central(state)
         pooled = sum_of(sites.values()) if metrics is None else metrics
-        earlier = {site: round for site, (round, _) in found.items() if round < state.round}
-        record = state.record and state.record.but(faults=(*state.record.faults, *faults))
+        earlier = {site: round for site, (round, _) in seen.figures.items() if round < state.round}
+        record = state.record and state.record.but(faults=(*state.record.faults, *seen.faults))
         changes = {"metrics": pooled, "central": metrics is not None, "sites": sites, "measured_at": earlier}
-        return state.but(**changes, record=record)
+        return state.but(**changes, record=record), seen.whole or metrics is not None
 
     def measurers(self, round: int) -> list[str]:
         """Return the sites that measure this round's model: all that hold rows out, or the app's sample of them."""

@@ -488,3 +488,24 @@ def test_who_is_given_up_is_busy_and_not_any_more_on_another_connection(office, 
     assert office.hall.busy() == {"a"}
     office.come("a")
     assert office.hall.busy() == set()
+
+
+def test_who_trains_has_the_time_of_an_evaluation_once_it_has_trained(office):
+    office.hall.leases = Leases(away_s=1000.0, task_s=2000.0, evaluate_s=50.0)
+    training = office.come("a").hall.send(train((1, "a")))
+    ask = office.hall.send(evaluate((2, "a")))
+    office.clock.now = 500.0
+    assert office.hall.receive(ask, 0.0) is None
+    office.offer("a", ["train/1"], trained())
+    assert isinstance(office.hall.receive(training, 0.0).body, Trained)
+    office.clock.now = 549.0
+    assert office.hall.receive(ask, 0.0) is None
+    office.clock.now = 550.0
+    assert office.hall.receive(ask, 0.0).body.error == "LeaseExpired"
+
+
+def test_who_is_late_and_drops_out_is_busy_no_more(office):
+    office.hall.cancel(office.come("a").hall.send(train((1, "a"))))
+    assert office.hall.busy() == {"a"}
+    office.go("a")
+    assert office.hall.busy() == set()

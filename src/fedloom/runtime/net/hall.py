@@ -291,7 +291,8 @@ class Hall:
             case "again":
                 self._again(seat)
             case "cancelled":
-                self._cancelled(seat, keys_of(said))
+                with self.changed:
+                    seat.rests(keys_of(said), self.now())
             case "witness" | "cosign" | "distrust":
                 self.watched(seat, said)
             case other:
@@ -318,12 +319,6 @@ class Hall:
             self._outbox.ask(seat, givens, self.run)
 
     # -- what is behind
-
-    def _cancelled(self, seat: Seat, keys: Collection[str]) -> None:
-        """Learn that a party is at these no more."""
-        with self.changed:
-            for key in keys:
-                seat.late.pop(key, None)
 
     def _again(self, seat: Seat) -> None:
         """Ask a party again that has refused, and says that it may answer now."""
@@ -352,7 +347,7 @@ class Hall:
 
     def _lapses(self, ask: int) -> Iterator[tuple[float, str, Seat, Given]]:
         for seat, given in self._awaited.of(ask):
-            yield *self.leases.lapse(given, seat.away), seat, given
+            yield *self.leases.lapse(given, seat), seat, given
 
     def _give_up(self, seat: Seat, given: Given, why: str) -> None:
         self._answer(seat, [given], given.failed("wait", "LeaseExpired", why))
@@ -361,6 +356,8 @@ class Hall:
     def _answer(self, seat: Seat, givens: Sequence[Given], reply: Reply) -> None:
         for given in givens:
             self._awaited.remove(seat, given)
+        if isinstance(givens[0].task.body, Train):
+            seat.free = self.now()
         seat.answered += 1
         if isinstance(reply.body, Trained):
             seat.seconds.append(reply.seconds)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ...core.errors import ConfigError
 from ...core.task import Evaluate
-from .seats import Given
+from .seats import Given, Seat
 
 YEAR_S = 31_536_000.0  # a year: what is longer than the clock's dates reach cannot be told
 SHORTEST_BEAT_S, LONGEST_BEAT_S = 0.1, 3600.0
@@ -17,7 +17,8 @@ class Leases:
     Args:
         away_s: for a party that is not connected, before its tasks are given up.
         task_s: for the answer to a task, even if the party is there.
-        evaluate_s: for the answer to an evaluation, whether the party is there or not: the run goes on without it.
+        evaluate_s: for the answer to an evaluation, whether the party is there or not: the run goes on without it. Who
+            trains has that time once it has trained.
         beat_s: between signs of life, from `SHORTEST_BEAT_S` to `LONGEST_BEAT_S`; three missing end a connection.
     """
 
@@ -34,14 +35,16 @@ class Leases:
                 f"Leases.beat_s must be from {SHORTEST_BEAT_S:g} to {LONGEST_BEAT_S:,.0f} s, got {self.beat_s:g}."
             )
 
-    def lapse(self, given: Given, away: float | None) -> tuple[float, str]:
-        """Return when a task is given up, and the reason: a sentence. `away` is since when its party is."""
-        measures = isinstance(given.task.body, Evaluate)
-        task_s, what = (self.evaluate_s, " to an evaluation") if measures else (self.task_s, "")
-        late = given.since + task_s, f"no answer{what} for {task_s:g} s"
-        if away is None:
+    def lapse(self, given: Given, seat: Seat) -> tuple[float, str]:
+        """Return when a task is given up, and the reason: a sentence."""
+        late = given.since + self.task_s, f"no answer for {self.task_s:g} s"
+        trains = seat.away is None and given.task.party in seat.training
+        if isinstance(given.task.body, Evaluate) and not trains:
+            since = max(given.since, seat.free)
+            late = since + self.evaluate_s, f"no answer to an evaluation for {self.evaluate_s:g} s"
+        if seat.away is None:
             return late
-        return min(late, (max(given.since, away) + self.away_s, f"not connected for {self.away_s:g} s"))
+        return min(late, (max(given.since, seat.away) + self.away_s, f"not connected for {self.away_s:g} s"))
 
 
 def beating(seconds: float) -> bool:

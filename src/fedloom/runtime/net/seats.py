@@ -98,6 +98,7 @@ class Seat:
     pushed: set[str] = field(default_factory=set)
     given: dict[str, Given] = field(default_factory=dict)
     late: dict[str, str] = field(default_factory=dict)
+    free: float = 0.0  # when it last had done with a training, on the federation's clock
     incoming: list[Offer] = field(default_factory=list)  # whose bodies are on their way
     jobs: "Queue[Job | None]" = field(default_factory=Queue)
     ready: dict[str, Ready] = field(default_factory=dict)  # by member: its numbers of rows, once it is prepared
@@ -145,6 +146,11 @@ class Seat:
             self.late |= {given.key: given.task.party for given in givens if isinstance(given.task.body, Train)}
         self.say("cancel", run=run, keys=[given.key for given in givens])
 
+    def rests(self, keys: Sequence[str], now: float) -> None:
+        """Learn that the party is at these no more."""
+        self.late = {key: member for key, member in self.late.items() if key not in keys}
+        self.free = now
+
     @property
     def training(self) -> set[str]:
         """Members that it was asked to train for, and that have not, as far as is known here."""
@@ -163,7 +169,7 @@ class Seat:
         """Take a connection; an older one is closed. Returns what its writer is to do."""
         self.end(now)
         self.channel, self.away, self.seen, self.jobs, self.settled = channel, None, now, Queue(), False
-        self.pushed, self.refused, self.late, self.cut = set(), {}, {}, ""
+        self.pushed, self.refused, self.cut = set(), {}, ""
         return self.jobs
 
     def end(self, now: float, channel: Channel | None = None) -> None:
@@ -171,6 +177,7 @@ class Seat:
         if self.channel is None or (channel is not None and channel is not self.channel):
             return
         ended, self.channel, self.away = self.channel, None, now  # first: to close it wakes who else ends it
+        self.late = {}  # it may have died
         self.bytes_in += ended.line.received
         self.bytes_out += ended.line.sent
         ended.line.close()

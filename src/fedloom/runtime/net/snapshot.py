@@ -129,7 +129,7 @@ def _awaited(seat: Seat, given: Given, leases: Leases, clock: _Clock) -> dict[st
         "asked": clock.at(given.since),
         "away_since": clock.away(seat),
         "came": seat.seen > 0,
-        "lease_until": clock.at(leases.lapse(given, seat.away)[0]),
+        "lease_until": clock.at(leases.lapse(given, seat)[0]),
     }
 
 
