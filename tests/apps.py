@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ data = "breast_cancer"
 clients = 3
 rounds = 2
 """
+
+
+def of_format(version, folder):
+    """Let a run's journal say that a fedloom of another format wrote it."""
+    with closing(sqlite3.connect(folder / "journal.db")) as database, database:
+        database.execute("UPDATE format SET version = ?", [version])
 
 
 def written(folder, text=TOML, name="app.toml"):

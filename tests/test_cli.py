@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apps import TOML, app, no_data, refused, trained, written
+from apps import TOML, app, no_data, of_format, refused, trained, written
 from fedloom.load import load
 from fedloom.running import begin
 
@@ -123,6 +123,19 @@ def test_runs_newest_last(command, tmp_path):
     listed = command("runs").out
     assert all(run in listed for run in ids)  # whole, so that it can be given to other commands
     assert command("show", "last", "--json").events[-1]["run"] == ids[-1]
+
+
+def test_runs_of_another_format_are_named(command, tmp_path):
+    path = written(tmp_path)
+    old = command("run", path, "--json").events[-1]["run"]
+    of_format(1, Path("runs", old))
+    told = command("runs")
+    assert (told.code, told.out) == (0, "")
+    assert told.err == f"runs/{old} is of another format, so it is not listed; the fedloom that wrote it reads it\n"
+    for name in ("show", "resume", "report"):
+        assert "is of format 1, and this fedloom reads 2" in command(name, "last").err
+    new = command("run", path, "--json").events[-1]["run"]
+    assert [row["run"] for row in command("runs", "--json").events] == [new]
 
 
 def test_no_runs(command):

@@ -14,8 +14,9 @@ from fedloom.core.errors import ConfigError, RunError, StorageError
 from fedloom.core.rng import stream
 from fedloom.core.task import Fault, Measure, Prepare, Reply, Task, Train
 from fedloom.data.holds import holdings
-from fedloom.join import Joining, _enrol, alone, booked, desk, ledger_file
+from fedloom.join import Joining, _enrol, alone, booked, counters, desk, ledger_file
 from fedloom.load import Loaded, load
+from fedloom.privacy.ledger import Ledger
 from fedloom.relay import Relaying, relay
 from fedloom.runtime.joining import Token
 from fedloom.runtime.policy import Policy
@@ -170,3 +171,23 @@ def test_whoever_is_somebody_else_is_not_called_again(tmp_path, monkeypatch, cau
     joining = Joining(name="north", home=tmp_path / "north", server=("localhost", 1), token=token)
     with pytest.raises(RunError, match="that is not the coordinator"):
         _enrol(joining, token, lambda *_: None)
+
+
+def test_runs_of_other_homes_that_share_a_ledger_count_for_them_alone(tmp_path):
+    ledger = Ledger.opened(tmp_path / "rows.jsonl")
+    data = ledger.known("digest", 10, [])
+    with ledger.chain.held():
+        for run in ("run-1", "run-2"):
+            at = ledger.place({"kind": "run", "run": run, "app": "app", "name": "app", "mechanism": None, "noise": ""})
+            ledger.chain.append({"kind": "answer", "data": data, "run": at, "what": "train"})
+    for home, mine in (("a", ["run-1", "run-2"]), ("b", []), ("c", ["run-1"])):
+        for run in mine:
+            (tmp_path / home / "runs" / run).mkdir(parents=True)
+        (tmp_path / home).mkdir(exist_ok=True)
+        usage = counters(tmp_path / home, ledger, "app", "run-3")
+        assert usage.begin(2) == (len(mine) < 2)
+        usage.close()
+    (tmp_path / "d").mkdir()
+    again = counters(tmp_path / "d", ledger, "app", "run-2")  # the present run, though its folder is not there yet
+    assert again.spent("round") == 1
+    again.close()

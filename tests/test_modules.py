@@ -11,6 +11,7 @@ import sys
 import traceback
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 from zipfile import ZipFile
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 from apps import written
 from fedloom.core.errors import ConfigError
 from fedloom.load import load
-from fedloom.modules import Modules
+from fedloom.modules import Modules, _edited
 from fedloom.simulation import simulate
 
 PYTHON = """\
@@ -276,8 +277,104 @@ def test_a_package_that_is_installed_is_not_looked_for_in_a_folder_of_its_name(t
     assert identity(path) == before.identity
 
 
+def imported(name, folder):
+    """Import a module as a script in this folder does."""
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def test_what_others_had_imported_stays_but_the_app_has_its_own(tmp_path):
+    path = app(tmp_path, *HELPER, **{"helper.py": EVIL, "things/__init__.py": "", "another.py": "x = 1"})
+    before = {name: imported(name, tmp_path) for name in ("helper", "things", "another")}
+    (tmp_path / "helper.py").write_text(GOOD)
+    loaded = load(path)
+    assert runs(loaded) == "good"
+    assert all(sys.modules[name] is before[name] for name in ("things", "another"))
+    assert sys.modules["helper"] is not before["helper"]
+    assert load(path).identity == loaded.identity  # nothing of theirs is the app's
+    (tmp_path / "app.py").write_text("nothing")
+    refused(path)
+    assert all(sys.modules.pop(name) is before[name] for name in before)
+
+
+def test_others_import_from_the_folder_later_and_the_app_does_not(tmp_path):
+    text = "import importlib\n\ndef fit():\n    return importlib.import_module('another')\n"
+    path = app(tmp_path, *HELPER, **{"helper.py": text, "another.py": "x = 1", "things/part.py": "x = 2"})
+    loaded = load(path)
+    with pytest.raises(ImportError, match=r"lies beside app\.py and is not among what it was loaded with"):
+        runs(loaded)
+    another, part = imported("another", tmp_path), imported("things.part", tmp_path)
+    assert (another.x, part.x) == (1, 2)
+    assert load(path).identity == loaded.identity
+    assert sys.modules["another"] is another
+
+
+def test_nothing_more_comes_into_a_package_of_the_apps_whoever_asks(tmp_path):
+    load(app(tmp_path, "import tools", **{"tools/__init__.py": "", "tools/helper.py": GOOD}))
+    with pytest.raises(ImportError, match=r"tools\.helper lies beside app\.py"):
+        imported("tools.helper", tmp_path)
+
+
+def test_fedloom_imports_nothing_more_for_the_app(tmp_path, monkeypatch):
+    path = app(tmp_path, **{"another.py": "x = 1"})
+    load(path)
+    code = compile("import another", str(Path(inspect.getfile(Modules)).with_name("engines.py")), "exec")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="another lies beside app"):
+        exec(code, {})
+
+
+def test_compiled_code_may_be_what_imports(tmp_path):
+    path, built = app(tmp_path, "", "import helper", **{"another.py": ""}), tmp_path / f"helper{EXTENSION_SUFFIXES[0]}"
+    built.write_bytes(b"one")
+    load(path)
+    with pytest.raises(ImportError, match="another lies beside app"):
+        imported("another", tmp_path)
+
+
+@pytest.mark.parametrize("finds", ["a .pth file", "a finder"])
+def test_a_package_that_is_installed_to_be_edited_is_not_part_of_the_app(tmp_path, monkeypatch, finds):
+    path = app(tmp_path, "import things", "return things.x", **{"src/things/__init__.py": "x = 1"})
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    assert (runs(load(path)), runs(load(path))) == (1, 1)
+    before = identity(path)
+    if finds == "a finder":
+        made = sys.modules["__editable___things_finder"] = ModuleType("things")
+        made.MAPPING = {"things": str(tmp_path / "src" / "things")}
+        monkeypatch.setattr(
+            sys, "meta_path", [*sys.meta_path, type("F", (), {"__module__": "__editable___things_finder"})]
+        )
+    else:
+        folder(
+            tmp_path / "venv" / "site-packages", {"things.pth": f"# these\nimport sys\n{tmp_path / 'src'}\n{tmp_path}"}
+        )
+        sys.path.append(str(tmp_path / "venv" / "site-packages"))
+    _edited.cache_clear()
+    try:
+        assert identity(path) != before
+        (tmp_path / "src" / "things" / "__init__.py").write_text("x = 3")
+        installed = identity(path)
+        (tmp_path / "src" / "things" / "__init__.py").write_text("x = 4")
+        assert identity(path) == installed
+    finally:
+        _edited.cache_clear()
+        sys.modules.pop("__editable___things_finder", None)
+
+
+@pytest.mark.parametrize("place", ["", "itself"])
+def test_the_identity_is_the_same_wherever_one_stands(tmp_path, monkeypatch, place):
+    path = app(tmp_path, "", "import helper", **{"deep/helper.py": GOOD})
+    before = identity(path)
+    monkeypatch.chdir(tmp_path / "deep")
+    sys.path.insert(0, place and str(tmp_path / "deep"))
+    assert identity(path) == before
+
+
 def test_pythons_own_modules_below_the_apps_folder_stay():
-    Modules(Path("/app.py")).evict()
+    Modules(Path("/app.py")).hide()
     assert {"json", "numpy", "fedloom.load"} <= set(sys.modules)
     assert sys.modules["json"] is json
     assert sys.modules["numpy"] is np

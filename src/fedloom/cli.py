@@ -3,7 +3,7 @@ missed), 1 a run that failed, 2 something that was refused before it began, 130 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.markup import escape
 from .attackers import Attackers, called
 from .commands.logs import terminable
 from .commands.told import complain, console, left_out, out_console, say, say_unsigned, succeeded, tell, trained
-from .core.errors import ConfigError, FedloomError, StorageError, UnknownRun
+from .core.errors import ConfigError, FedloomError, OtherFormat, StorageError, UnknownRun
 from .core.words import counted
 from .load import DEMO, Loaded, load
 from .recording import Recording
@@ -132,11 +132,11 @@ def resume(run: Run, out: Out = RUNS, json_: Json = False, compare: Compare = No
 def runs(out: Out = RUNS, json_: Json = False) -> None:
     """List the runs in a folder, newest last."""
     from .report.tables import runs_table
-    from .store.runs import listed
+    from .store.runs import Unread, listed
 
     if not out.is_dir() and (out != RUNS or out.exists()):
         raise ConfigError(f"there is no folder {out}; --out is where runs live, which is {RUNS} by default.")
-    unreached: dict[str, StorageError] = {}
+    unread: dict[str, Unread] = {}
     rows = [
         {
             "run": row.run,
@@ -146,7 +146,7 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
             "started": row.started,
             "reason": row.reason,
         }
-        for row in listed(out, unreached)
+        for row in listed(out, unread)
     ]
     if json_:
         for row in rows:
@@ -154,10 +154,19 @@ def runs(out: Out = RUNS, json_: Json = False) -> None:
     elif rows:
         told = ("run", "status", "rounds", "reason")  # an id holds the app's name and when the run began
         out_console.print(runs_table([{name: row[name] for name in told} for row in rows]))
-    elif not unreached:
+    elif not unread:
         say(f"no runs in {out}; `fedloom demo` makes one")
-    for run, error in unreached.items():
-        raise StorageError(f"{counted(len(unreached), 'run')} in {out} cannot be listed now, such as {run}: {error}")
+    _say_unread(out, unread)
+
+
+def _say_unread(out: Path, unread: Mapping[str, FedloomError]) -> None:
+    """Name the runs of another format; raises `StorageError` for those that cannot be reached now."""
+    for run, error in unread.items():
+        if isinstance(error, OtherFormat):
+            say(f"{out / run} is of another format, so it is not listed; the fedloom that wrote it reads it")
+    away = {run: error for run, error in unread.items() if not isinstance(error, OtherFormat)}
+    for run, error in away.items():
+        raise StorageError(f"{counted(len(away), 'run')} in {out} cannot be listed now, such as {run}: {error}")
 
 
 @cli.command()

@@ -274,10 +274,13 @@ def booked(joining: Joining, own: SiteRows) -> tuple[Ledger, int]:
 def counters(home: Path, ledger: Ledger, app: str, run: str) -> Usage:
     """Return what a run has been answered: by the counters' file or by the ledger, whichever says more.
 
-    So a file that is lost, or older, gives nothing back that the ledger knows of.
+    So a file that is lost, or older, gives nothing back that the ledger knows of. Other homes may write in the ledger
+    too: a run that has no folder here is theirs.
     """
     usage = Usage(home / "usage.db", app, run)
     for each, answers in ledger.answered(app).items():
+        if each != run and not (home / "runs" / each).is_dir():
+            continue
         queries = answers[EVALUATE] + answers[MEASURE]
         usage.recall(each, {ROUND: answers[TRAIN], QUERY: queries})
     return usage

@@ -2,7 +2,8 @@
 
 Each file is read once; these bytes are hashed and executed, and no bytecode cache is asked. While an app is loaded,
 whatever it imports from its folder is taken in, and then what the import statements in those files name, also inside
-functions. A local module that was not taken in cannot be imported later.
+functions. A local module that was not taken in cannot be imported later, neither by the app nor by fedloom; whoever
+else is in the process imports from that folder as ever, and keeps what it had imported, but for names of the app's.
 """
 
 import ast
@@ -13,11 +14,13 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from importlib import invalidate_caches
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import decode_source, resolve_name, spec_from_file_location
+from inspect import currentframe
 from io import StringIO
 from pathlib import Path
 from pkgutil import get_importer
@@ -29,6 +32,7 @@ from .core.errors import ConfigError
 
 APP = "fedloom_app_"  # and the file's stem: the module that an app's file becomes
 _NOT_LOCAL = ("__main__", "__mp_main__", "fedloom")
+_HERE, _SITES = f"{Path(__file__).parent}{os.sep}", {"site-packages", "dist-packages"}
 _INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -56,13 +60,20 @@ class Modules(MetaPathFinder):
     Args:
         app: its file, absolute.
         files: the bytes that were taken in; names: the module that each file was first found as.
+        tops: the names, up to a dot, that the app imports.
         sealed: is that all?
+        hidden: modules of this folder that somebody else had imported before; passed: that somebody else has since.
+        before: the path before the app's file is run, which may add folders to it.
     """
 
     app: Path
     files: dict[Path, bytes] = field(default_factory=dict, repr=False)
     names: dict[Path, ModuleSpec] = field(default_factory=dict, repr=False)
+    tops: set[str] = field(default_factory=set, repr=False)
     sealed: bool = False
+    hidden: dict[str, ModuleType] = field(default_factory=dict, repr=False)
+    passed: set[str] = field(default_factory=set, repr=False)
+    before: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path), repr=False)
 
     @property
     def digest(self) -> str:
@@ -89,6 +100,9 @@ class Modules(MetaPathFinder):
         spec = self._found(fullname, path, sys.path)
         if spec is not None and self._file(spec) is None:
             return spec  # a library's own late import, of a name that a file of this folder has too
+        if _top(fullname) not in self.tops and not self._asks():
+            self.passed.add(fullname)
+            return spec
         raise ModuleNotFoundError(  # without a name: `from package import module` would swallow it
             f"{fullname} lies beside {self.app.name} and is not among what it was loaded with: import it at the top "
             f"of {self.app.name}, so that an approval covers it."
@@ -106,22 +120,44 @@ class Modules(MetaPathFinder):
         todo = list(self.names)
         for file in todo:
             for name in _imported(self.names[file], self.files[file]):
+                self.tops.add(_top(name))
                 spec = self._named(name)
                 found = self._file(spec)
                 if spec is not None and found is not None and found not in self.files and _readable(found):
                     self._taken(spec, found)
                     todo.append(found)
+        self.tops |= {_top(name) for name in self._own()}
+        theirs = {name: module for name, module in self.hidden.items() if _top(name) not in self.tops}
+        sys.modules.update(theirs)
+        self.passed |= theirs.keys()
         self.sealed = True
 
-    def evict(self) -> None:
-        """Let modules of this folder be imported anew: they may have changed, or be another app's."""
-        for name in [name for name, module in list(sys.modules.items()) if self._owns(name, module)]:
-            del sys.modules[name]
+    def hide(self) -> None:
+        """Let modules of this folder be imported anew: they may have changed, and somebody else had imported them."""
+        self.hidden = {name: sys.modules.pop(name) for name in self._own()}
 
     def close(self) -> None:
-        """Find nothing any more."""
+        """Find nothing any more, and put back what others had imported."""
         sys.meta_path.remove(self)
-        self.evict()
+        for name in self._own():
+            if name not in self.passed:
+                del sys.modules[name]
+        sys.modules.update(self.hidden)
+
+    def _own(self) -> list[str]:
+        return [name for name, module in list(sys.modules.items()) if self._owns(name, module)]
+
+    def _asks(self) -> bool:
+        """Is it the app that imports now, or fedloom for it? Compiled code has no frames, so it may always be."""
+        if any(file.suffix not in SOURCE_SUFFIXES for file in self.files):
+            return True
+        own, frame = {str(file) for file in self.files}, currentframe()
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if name in own or (name.startswith(_HERE) and name != __file__):
+                return True
+            frame = frame.f_back
+        return False
 
     def _found(self, name: str, path: Sequence[str] | None, tops: Sequence[str]) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
@@ -139,18 +175,23 @@ class Modules(MetaPathFinder):
             found = getattr(module, "__spec__", None)
             return found if isinstance(found, ModuleSpec) else None
         if not above:
-            return _searched(name, [str(self.app.parent), *sys.path])
+            return _searched(name, [str(self.app.parent), *filter(self._anywhere, sys.path)])
         parent = self._named(above)
         return _searched(name, list(parent.submodule_search_locations or ()) if parent is not None else ())
 
+    def _anywhere(self, place: str) -> bool:
+        """Is this folder of the path the same one wherever the process was started?"""
+        return place not in self.before or os.path.abspath(place) != os.getcwd()
+
     def _file(self, spec: ModuleSpec | None) -> Path | None:
         """Return the file of a local module; None for every other one, and for a folder that is a namespace."""
-        if spec is None or not spec.has_location or not spec.origin or spec.name.split(".")[0] in _NOT_LOCAL:
+        if spec is None or not spec.has_location or not spec.origin or _top(spec.name) in _NOT_LOCAL:
             return None
         file = Path(os.path.abspath(spec.origin))
         return next((each for each in (file, file.resolve()) if self._below(each)), None)
 
     def _taken(self, spec: ModuleSpec, file: Path) -> ModuleSpec:
+        self.tops.add(_top(spec.name))
         if not _readable(file):
             raise ImportError(f"{file} is neither a .py file nor a compiled module, so no approval can cover it.")
         if file not in self.files:
@@ -166,11 +207,16 @@ class Modules(MetaPathFinder):
         return spec
 
     def _owns(self, name: str, module: ModuleType) -> bool:
-        files = [] if name.startswith(APP) or name.split(".")[0] in _NOT_LOCAL else _files(module)
+        files = [] if name.startswith(APP) or _top(name) in _NOT_LOCAL else _files(module)
         return bool(files) and all(map(self._below, files))
 
     def _below(self, file: Path) -> bool:
-        return file.is_relative_to(self.app.parent) and not _installed(file)
+        return file.is_relative_to(self.app.parent) and not _installed(file) and not self._editable(file)
+
+    def _editable(self, file: Path) -> bool:
+        """Does it lie in a folder inside the app's from which a package was installed, to be edited?"""
+        inside = (place for place in _edited() if self.app.parent in place.parents and place != self.app)
+        return any(file.is_relative_to(place) or file.with_suffix("") == place for place in inside)
 
     def _place(self, file: Path) -> str:
         return "" if file == self.app else file.relative_to(self.app.parent).as_posix()
@@ -185,7 +231,7 @@ def modules(app: Path) -> Iterator[Modules]:
     found = Modules(app)
     for finder in [each for each in sys.meta_path if isinstance(each, Modules)]:
         finder.close()
-    found.evict()
+    found.hide()
     invalidate_caches()
     sys.meta_path.insert(0, found)
     try:
@@ -209,7 +255,28 @@ def _files(module: ModuleType) -> list[Path]:
 
 def _installed(file: Path) -> bool:
     """Is it Python's own or a package's, though it may lie below the app's folder: ~/app.py and ~/.pyenv?"""
-    return bool({"site-packages", "dist-packages"} & {*file.parts}) or any(map(file.is_relative_to, _INSTALLED))
+    return bool(_SITES & {*file.parts}) or any(map(file.is_relative_to, _INSTALLED))
+
+
+@cache  # before the first app is run
+def _edited() -> tuple[Path, ...]:
+    """Return what installs to be edited name: folders in .pth files, and what their finders map names to."""
+    found = [place for site in sys.path if Path(site).name in _SITES for place in _lines(Path(site))]
+    for finder in sys.meta_path:
+        if (name := getattr(finder, "__module__", "")).startswith("__editable__"):
+            found += map(Path, getattr(sys.modules.get(name), "MAPPING", {}).values())
+    return tuple({each for place in found for each in (place, place.resolve())})
+
+
+def _lines(site: Path) -> Iterator[Path]:
+    for file in sorted(site.glob("*.pth")):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.strip() and not line.startswith(("#", "import ", "import\t")):
+                yield Path(os.path.abspath(site / line.strip()))
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _readable(file: Path) -> bool:

@@ -4,10 +4,10 @@ from contextlib import closing
 
 import pytest
 
-from apps import app, trained
-from fedloom.core.errors import ConfigError, RunError, StorageError, UnknownRun
+from apps import app, of_format, trained
+from fedloom.core.errors import ConfigError, OtherFormat, RunError, StorageError, UnknownRun
 from fedloom.running import begin, resume
-from fedloom.store.runs import ELSEWHERE, JOURNAL, create, is_id, listed, locked, opened
+from fedloom.store.runs import ELSEWHERE, JOURNAL, create, found_again, is_id, listed, locked, opened
 
 
 def test_runs_are_listed_newest_last(tmp_path):
@@ -100,6 +100,36 @@ def test_a_database_that_is_down_does_not_look_like_no_runs(tmp_path):
     folder, book = opened(tmp_path, "last")
     book.close()
     assert folder.name == made
+
+
+def test_a_run_of_another_format_does_not_look_like_no_run(tmp_path):
+    old = trained(tmp_path, rounds=1)["run"]
+    of_format(1, tmp_path / old)
+    for run in ("last", old):
+        with pytest.raises(OtherFormat, match="is of format 1, and this fedloom reads 2; take the fedloom that wrote"):
+            opened(tmp_path, run)
+    with pytest.raises(OtherFormat):
+        listed(tmp_path)
+    with pytest.raises(UnknownRun, match=f"the newest are {old}"):
+        opened(tmp_path, "x")
+    (tmp_path / old).rename(tmp_path / "20000101-000000-app-0000")
+    made, unread = trained(tmp_path, rounds=1)["run"], {}
+    assert [row.run for row in listed(tmp_path, unread)] == [made]
+    assert list(unread) == ["20000101-000000-app-0000"]
+    folder, book = opened(tmp_path, "last")
+    book.close()
+    assert folder.name == made
+
+
+def test_a_run_of_another_format_in_a_database_is_logged(tmp_path, monkeypatch, caplog):
+    def other(database, run):
+        raise OtherFormat("it is of format 1.")
+
+    monkeypatch.setattr("fedloom.store.runs.runs_in", lambda database: ["20000101-000000-app-0000"])
+    monkeypatch.setattr("fedloom.store.runs.Journal", other)
+    assert found_again(tmp_path, DOWN, "ours") == []
+    (said,) = caplog.records
+    assert (said.run, said.said) == ("20000101-000000-app-0000", "it is of format 1.")
 
 
 def test_a_folder_of_a_run_that_was_never_begun(tmp_path):

@@ -16,7 +16,8 @@ FedloomError                 FL000  never raised itself
 │   ├── UnknownRun           FL420  no such run, or it cannot be continued
 │   ├── WireError            FL430  the other side of a connection said something that is refused
 │   ├── RecordError          FL440  a ledger or a record that is not what was written, or contradicts what was seen
-│   └── StorageError         FL450  what must be written down cannot be: a full disk, a database that is gone
+│   ├── StorageError         FL450  what must be written down cannot be: a full disk, a database that is gone
+│   └── OtherFormat          FL460  it was stored by a fedloom that stores otherwise
 └── AccessDenied             FL500  a party that is not who it says, or may not do what it asks
 
 An error says what was wrong, where, what was received, and what to do. Its code has a page, docs/errors/CODE.md.
@@ -130,6 +131,12 @@ class StorageError(RunError):
     """What must be written down before it is acted on cannot be: a full disk, a folder or a database that is gone."""
 
     code = "FL450"
+
+
+class OtherFormat(RunError):
+    """What is stored is of another format than this fedloom's; the fedloom that wrote it reads it."""
+
+    code = "FL460"
 
 
 class AccessDenied(FedloomError):

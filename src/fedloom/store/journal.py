@@ -257,7 +257,7 @@ def _name(round: int | str) -> str:
 
 
 def formed(engine: Engine, tables: MetaData) -> None:
-    """Make tables where they are missing; raises `RunError` for a journal whose tables are of another version."""
+    """Make tables where they are missing; raises `OtherFormat` for a journal whose tables are another version."""
     with transaction(engine) as connection:
         _FORMAT.create(connection, checkfirst=True)
         found = connection.execute(select(_FORMAT.c.version)).scalar()

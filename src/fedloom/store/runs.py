@@ -5,18 +5,21 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from logging import getLogger
 from pathlib import Path
 from shlex import quote
 
 from filelock import FileLock, Timeout
 
-from ..core.errors import ConfigError, RunError, StorageError, UnknownRun
+from ..core.errors import ConfigError, OtherFormat, RunError, StorageError, UnknownRun
 from .files import write_whole
 from .journal import Journal, RunRow, runs_in
 from .lock import holding
 
+log = getLogger(__name__)
 JOURNAL, ELSEWHERE, LOCK = "journal.db", "journal.url", ".lock"
 RELAYED = "relay.json"  # what a run of a relay is
+Unread = StorageError | OtherFormat  # why a run is not listed, which is there
 MOST_ID, MOST_WORD = 200, 120  # bytes of a run's id, which is a folder's name, and of the app's name in it
 
 
@@ -68,7 +71,8 @@ def has_journal(folder: Path) -> bool:
 def found_again(out: Path, database: str, federation: str) -> list[RunRow]:
     """Make folders for a federation's runs in a database that have none here, or only a record: the disk is gone.
 
-    Returns these. Runs of others may lie in the same database, and runs that never began.
+    Returns these. Runs of others may lie in the same database, and runs that never began. One of another format does
+    not say whose it is, so it is only logged.
     """
     found = [row for run in runs_in(database) if not has_journal(out / run) for row in _begun(database, run)]
     mine = [row for row in found if row.federation == federation]
@@ -85,37 +89,42 @@ def _begun(database: str, run: str) -> list[RunRow]:
             return [book.row()]
     except StorageError:
         raise
+    except OtherFormat as error:
+        log.warning("left alone", extra={"run": run, "said": str(error)})
+        return []
     except RunError:
         return []
 
 
 def opened(out: Path, run: str) -> tuple[Path, Journal]:
     """Return folder and journal of a run; "last" is the newest. Raises `UnknownRun`, naming those that there are."""
-    unreached: dict[str, StorageError] = {}
-    known = [row.run for row in listed(out, unreached)]
-    if run == "last" and (known or unreached):
-        run = max([*known[-1:], *unreached])
+    unread: dict[str, Unread] = {}
+    known = [row.run for row in listed(out, unread)]
+    if run == "last" and (known or unread):
+        run = max([*known[-1:], *unread])
     if run not in known:
         if has_journal(out / run):
             journal(out / run).row()  # raises: it cannot be read or reached, or was never begun
-        there = f"the newest are {', '.join(known[-3:])}" if known else "there are none"
+        newest = [*unread, *known][-3:]
+        there = f"the newest are {', '.join(newest)}" if newest else "there are none"
         raise UnknownRun(f"there is no run {run!r} in {out}; {there}. `fedloom runs --out DIR` lists them.")
     return out / run, journal(out / run)
 
 
-def listed(out: Path, unreached: dict[str, StorageError] | None = None) -> list[RunRow]:
+def listed(out: Path, unread: dict[str, Unread] | None = None) -> list[RunRow]:
     """Return all runs in `out`, newest last; folders whose journal is damaged are left out.
 
-    Raises `StorageError` where one cannot be reached now, such as in a database that is down; or `unreached` takes it.
+    Raises `StorageError` where one cannot be reached now, such as in a database that is down, and `OtherFormat` where
+    another fedloom wrote it; or `unread` takes these, by run.
     """
     rows = []
     for folder in sorted(path for path in out.glob("*") if has_journal(path)):
         try:
             rows.append(run_in(folder))
-        except StorageError as error:
-            if unreached is None:
+        except (StorageError, OtherFormat) as error:
+            if unread is None:
                 raise
-            unreached[folder.name] = error
+            unread[folder.name] = error
         except RunError:
             continue
     return sorted(rows, key=lambda row: (row.started, row.run))

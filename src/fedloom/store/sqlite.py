@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
-from ..core.errors import RunError, StorageError
+from ..core.errors import OtherFormat, RunError, StorageError
 
 PATIENCE_S = 30.0  # for another process that is writing
 Row = tuple[Any, ...]
@@ -26,7 +26,7 @@ class Database:
         path: of the file; it is made where it is missing, its folder is not.
         what: it is called in errors, before its path.
         tables: that it has, by name: what stands between the parentheses of CREATE TABLE.
-        version: of the tables; raises `RunError` for a file of another one.
+        version: of the tables; raises `OtherFormat` for a file of another one.
 
     >>> from tempfile import mkdtemp
     >>> database = Database(Path(mkdtemp()) / "some.db", "the file", {"seen": "number INTEGER PRIMARY KEY"})
@@ -153,6 +153,8 @@ def _complaint(name: str, error: sqlite3.DatabaseError) -> RunError:
     return kind(f"{name} cannot be read or written: {error}.")
 
 
-def other_format(name: str, found: int, version: int) -> RunError:
+def other_format(name: str, found: int, version: int) -> OtherFormat:
     """Return what is said of something stored by another fedloom."""
-    return RunError(f"{name} is of format {found}, and this fedloom reads {version}; take the fedloom that wrote it.")
+    return OtherFormat(
+        f"{name} is of format {found}, and this fedloom reads {version}; take the fedloom that wrote it."
+    )

@@ -10,6 +10,7 @@ from fedloom.core.errors import ConfigError, StorageError, WireError
 from fedloom.core.task import Member
 from fedloom.runtime.identity import utc_now
 from fedloom.runtime.net.hall import Hall
+from fedloom.runtime.net.line import LineLost
 from fedloom.runtime.net.reception import MOST_UNSAID, PROTOCOL, Reception
 from fedloom.runtime.net.snapshot import snapshot
 from fedloom.runtime.net.talk import Chunk
@@ -126,6 +127,18 @@ def test_a_disk_that_keeps_nothing_more_stops_who_waits_and_what_is_here_comes_f
     with pytest.raises(StorageError) as caught:
         office.kept.receive(ask, None)
     assert str(caught.value) == said
+    office.close()
+
+
+def test_a_body_that_is_gone_ends_the_call_and_not_the_run(tmp_path):
+    office = Office(tmp_path).come("a")
+    office.kept.send(train((1, "a")))
+    there = reception()
+    there.hall = office.hall
+    office.hall._arrivals.chunk = lambda seat, chunk: (tmp_path / "gone").stat()
+    with pytest.raises(LineLost, match="what a sends is not here any more"):
+        there._heard(office.hall.seats["a"], Chunk("ab" * 32, 0, memoryview(b"x")))
+    assert office.hall.broken is None
     office.close()
 
 

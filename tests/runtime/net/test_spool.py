@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,21 @@ def test_a_light_one_keeps_what_came_in_one_piece_in_memory_and_the_rest_as_ever
     assert not take(spool, BODY, CONTENT, 0, 9)
     assert take(spool, BODY, CONTENT, 9, None)
     assert [path.name for path in tmp_path.iterdir()] == [BODY.digest]
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_a_body_that_is_dropped_while_it_is_looked_for_is_not_there(tmp_path, light, monkeypatch):
+    spool, stat = Spool(tmp_path, BODY.size, light=light), Path.stat
+    spool.put(TREE)
+
+    def late(path, **how):
+        found = stat(path, **how)
+        (tmp_path / BODY.digest).unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "stat", late)
+    spool.has(BODY)  # raises nothing
+    assert not spool.has(BODY)
 
 
 @settings(max_examples=60)

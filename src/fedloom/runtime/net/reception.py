@@ -173,6 +173,8 @@ class Reception:
         except StorageError as error:
             self.hall.fail(error)
             raise
+        except FileNotFoundError as error:  # dropped meanwhile; it is sent again, or needed no longer
+            raise LineLost(f"what {seat.name} sends is not here any more: {error}") from error
         except OSError as error:
             self.hall.fail(StorageError(f"what {seat.name} sends cannot be kept: {error}."))
             raise

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from stat import S_ISREG
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -100,8 +101,11 @@ class Spool:
         """Is it here, whole?"""
         if (content := self._held.get(body.digest)) is not None:
             return len(content) == body.size
-        path = self.path(body.digest)
-        return path.is_file() and path.stat().st_size == body.size
+        try:
+            found = self.path(body.digest).stat()  # once: somebody may drop it meanwhile
+        except FileNotFoundError:
+            return False
+        return S_ISREG(found.st_mode) and found.st_size == body.size
 
     def intact(self, body: Body) -> bool:
         """Is it here, and still what it is called? One that was damaged, as by a power cut, is dropped."""
