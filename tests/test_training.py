@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import ref
 
 from apps import app
 from fedloom.core.metrics import total
@@ -96,3 +97,14 @@ def test_who_trains_for_longer_than_a_while_holds_up_no_end_and_is_told():
         busy = [[], *[[NAMES[0]]] * 9]
         end = rounds(busy, rounds=4, stop=stop)[-1]
         assert (end.round, end.measured_at, list(end.sites)) == (round, {NAMES[0]: 1}, NAMES)
+
+
+def test_what_a_run_began_with_is_kept_by_nobody():
+    """It is as large as a model."""
+    with closing(simulate(app(rounds=4))) as there:
+        first = there.first()
+        began, states = ref(first), there.rounds(first)
+        del first
+        for _ in range(2):
+            next(states)
+        assert began() is None

@@ -1,7 +1,7 @@
 """An app that trains: rounds over a federation, evaluated and stopped as the app says; wherever its parties are."""
 
 import math
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,31 +119,29 @@ class Training:
         `closed` is given each state before anybody sees its model, who measures it included. Nobody waits for who still
         trains: its last figures stand in. Before a run ends on such figures, everybody is waited for a while.
         """
-        measuring = Measuring(self.federation, self.busy, self.patience_s)
-        with closing(measuring):
-            yield from self._rounds(state, closed, measuring)
-
-    def _rounds(
-        self, state: State, closed: Callable[[State], object], measuring: Measuring
-    ) -> Generator[State, None, None]:
-        app, memory = self.app, state.stop
+        app, memory, measuring = self.app, state.stop, Measuring(self.federation, self.busy, self.patience_s)
         if over := self._exhausted(state.round + 1):
             raise RunError(f"{over.reason}; there is nothing to go on with.")
-        for moved in app.strategy.schedule.run(app.strategy, self.terms, self.federation, state):
-            closed(self.priced(moved))
-            last = moved.round == app.rounds
-            due = moved.round % app.evaluate_every == 0 or last
-            state, whole = self._evaluated(moved, measuring, everybody=last) if due else (moved, False)
-            before, (memory, verdict) = memory, self._judged(memory, state, whole)
-            if verdict is not None and state.measured_at and not last:
-                state, whole = self._evaluated(moved, measuring, everybody=True)
-                memory, verdict = self._judged(before, state, whole)
-            state = self.priced(state.but(stop=memory))
-            if verdict is None:
+        with closing(measuring):
+            for moved in app.strategy.schedule.run(app.strategy, self.terms, self.federation, state):
+                closed(self.priced(moved))
+                state = self._measured(moved, memory, measuring)
+                memory = state.stop
                 yield state
-                continue
-            yield state.but(status=verdict.status, reason=verdict.reason)
-            return
+                if state.status != "running":
+                    return
+
+    def _measured(self, moved: State, memory: Tree, measuring: Measuring) -> State:
+        """Return the state of a closed round with its figures, if they are due, and with what follows from them."""
+        last = moved.round == self.app.rounds
+        due = moved.round % self.app.evaluate_every == 0 or last
+        state, whole = self._evaluated(moved, measuring, everybody=last) if due else (moved, False)
+        after, verdict = self._judged(memory, state, whole)
+        if verdict is not None and state.measured_at and not last:
+            state, whole = self._evaluated(moved, measuring, everybody=True)
+            after, verdict = self._judged(memory, state, whole)
+        state = self.priced(state.but(stop=after))
+        return state if verdict is None else state.but(status=verdict.status, reason=verdict.reason)
 
     def _judged(self, memory: Tree, state: State, whole: bool) -> tuple[Tree, Verdict | None]:
         figures = state.metrics.view() if whole and state.metrics is not None else None
