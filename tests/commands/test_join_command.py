@@ -20,14 +20,19 @@ OPTIONS = {"join": (), "relay": ("--listen", f"{HOST}:0")}
 
 def stopped(folder, command, waits, how):
     """Run and end a command of a party that has enrolled."""
-    there = authority(folder / "above", relay_hosts=["relay.example"])
-    home = folder / "home"
+    _, home = party(folder, command)
+    return ended(folder, command, home, waits, how)
+
+
+def party(folder, command):
+    """Let a site or a relay enrol; return the folder of the coordinator above, and its own."""
+    there, home = authority(folder / "above", relay_hosts=["relay.example"]), folder / "home"
     if command == "join":
         enrolled(there, home, "client-000")
     else:
         authority(home)
         enrolled(there, home / ABOVE, "client-000", "relay", hosts=["relay.example"])
-    return ended(folder, command, home, waits, how)
+    return folder / "above", home
 
 
 def ended(folder, command, home, waits, how, *more):
@@ -141,14 +146,8 @@ def test_sites_are_told_that_a_coordinator_which_waits_for_others_was_stopped(tm
     + [(who, "issuing.pem") for who in ("serve", "relay")],
 )
 def test_a_key_that_others_may_read_is_refused_before_anybody_calls(tmp_path, command, who, key):
-    top, home = authority(tmp_path / "top", relay_hosts=["relay.example"]), tmp_path / "home"
-    if who == "serve":
-        home = tmp_path / "top"
-    elif who == "join":
-        enrolled(top, home, "client-000")
-    else:
-        authority(home)
-        enrolled(top, home / ABOVE, "client-000", "relay", hosts=["relay.example"])
+    top, home = party(tmp_path, who)
+    home = top if who == "serve" else home
     exposed = (home / ABOVE if who == "above" else home) / PKI / key
     exposed.chmod(0o644)
     words = {"serve": ("--listen", f"{HOST}:0"), "join": OPTIONS["join"]}.get(who, OPTIONS["relay"])

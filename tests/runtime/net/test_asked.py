@@ -16,6 +16,7 @@ from fedloom.runtime.net.codec import TASKS, task_tree
 from fedloom.runtime.net.inbox import Inbox
 from fedloom.runtime.net.spool import Spool
 from fedloom.runtime.net.talk import DEEPEST, parsed
+from mutated import mutated
 
 DIGESTS = {"0": "ab" * 32, "1": "cd" * 32}
 STORED = {DIGESTS["0"]: np.zeros(3, np.float32), DIGESTS["1"]: {"no": ["array"]}}
@@ -104,23 +105,6 @@ values = st.recursive(
 )
 
 
-def changed(data, value):
-    """Return a value of JSON with something in it replaced, taken out or added."""
-    if isinstance(value, dict) and value and data.draw(st.integers(0, 3)):
-        key = data.draw(st.sampled_from(sorted(value)))
-        match data.draw(st.integers(0, 3)):
-            case 0:
-                return {name: part for name, part in value.items() if name != key}
-            case 1:
-                return {**value, data.draw(words): data.draw(values)}
-            case _:
-                return {**value, key: changed(data, value[key])}
-    if isinstance(value, list) and value and data.draw(st.booleans()):
-        at = data.draw(st.integers(0, len(value) - 1))
-        return [*value[:at], changed(data, value[at]), *value[at + 1 :]]
-    return data.draw(values)
-
-
 def tasks_or_refusals(said, folder):
     """Read a message as a party does: in the thread that hears it, and in the one that works."""
     with suppress(FedloomError):
@@ -135,7 +119,7 @@ def tasks_or_refusals(said, folder):
 def test_a_changed_message_is_refused_or_a_task(tmp_path_factory, data):
     said = message(data.draw(st.sampled_from([TRAIN, PREPARE])))
     for _ in range(data.draw(st.integers(1, 3))):
-        said = changed(data, said)
+        said = mutated(data, said, words, values, values)
     tasks_or_refusals(said, tmp_path_factory.mktemp("in"))
 
 

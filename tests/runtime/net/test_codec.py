@@ -17,6 +17,7 @@ from fedloom.core.task import Evaluate, Evaluated, Fault, Measure, Prepare, Read
 from fedloom.core.update import Update
 from fedloom.runtime.net.codec import MOST_NUMBER, MOST_ROWS, reply_of, reply_tree, task_of, task_tree
 from fedloom.store.files import dump, restore
+from mutated import mutated
 from small import same_tree
 
 LAYOUT = Layout((Leaf("w", (2,)),)).weighted(4)
@@ -239,29 +240,12 @@ counts = st.builds(BINS.astype, kinds)
 HONEST = Metrics({"examples": 1, "loss": 1.0, "positives": np.ones(SCORE_BINS, int), "negatives": BINS.astype(int)})
 
 
-def changed(data, tree):
-    """Return a tree with something in it replaced, taken out or added."""
-    if isinstance(tree, dict) and tree and data.draw(st.integers(0, 3)):
-        key = data.draw(st.sampled_from(sorted(tree)))
-        match data.draw(st.integers(0, 4)):
-            case 0:
-                return {name: value for name, value in tree.items() if name != key}
-            case 1:
-                return {**tree, data.draw(texts | named): data.draw(junk | counts)}
-            case _:
-                return {**tree, key: changed(data, tree[key])}
-    if isinstance(tree, list | tuple) and tree and data.draw(st.booleans()):
-        at = data.draw(st.integers(0, len(tree) - 1))
-        return type(tree)([*tree[:at], changed(data, tree[at]), *tree[at + 1 :]])
-    return data.draw(junk)
-
-
 @settings(max_examples=150)
 @given(st.data())
 def test_a_changed_reply_is_refused_or_harmless(data):
     tree = reply_tree(data.draw(replies))
     for _ in range(data.draw(st.integers(1, 3))):
-        tree = changed(data, tree)
+        tree = mutated(data, tree, texts | named, junk | counts, junk)
     try:
         body = reply_of(tree, LAYOUTS, "north")
     except WireError:
@@ -286,7 +270,7 @@ def test_a_kind_that_is_no_word_is_refused(kind):
 def test_a_changed_task_is_refused_or_a_task(data):
     tree = task_tree(data.draw(tasks))
     for _ in range(data.draw(st.integers(1, 3))):
-        tree = changed(data, tree)
+        tree = mutated(data, tree, texts | named, junk | counts, junk)
     with suppress(WireError):
         assert isinstance(task_of(tree), Train | Evaluate | Measure | Prepare)
 
