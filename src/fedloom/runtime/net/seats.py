@@ -206,12 +206,9 @@ def writing(channel: Channel, jobs: "Queue[Job | None]", beat_s: float) -> None:
                 channel.send_all(words)
             if stream is not None:
                 stream(channel)
-    except (FedloomError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 (an open line that nobody writes to is never called again)
         if not isinstance(error, LineLost):
             log.warning("not said", extra={"error": type(error).__name__, "said": str(error)})
-        channel.line.close()
-    except Exception as error:  # noqa: BLE001 (an open line that nobody writes to is never called again)
-        log.error("not said", extra={"error": type(error).__name__})
         channel.line.close()
 
 
